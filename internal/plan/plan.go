@@ -1,0 +1,80 @@
+// Package plan compares what the kernel shall hold with what it holds and gives
+// the writes that lead from one to the other, in an order in which packets never
+// meet a gap. It is pure, total and deterministic: a plan is data, which the
+// command line prints, apply runs and tests compare.
+package plan
+
+import (
+	"github.com/viarule/viarule/internal/desired"
+	"github.com/viarule/viarule/internal/netstate"
+)
+
+// Op is one write, with its reason and who asked for it.
+type Op struct {
+	netstate.Change
+	// Before is what the write removes or overwrites; for a Delete it equals the
+	// object itself.
+	BeforeRoute  *netstate.Route
+	BeforeSysctl *netstate.Sysctl
+	// Stage orders the plan: the ops of one stage may be sent together, those of
+	// the next only when all of this one succeeded.
+	Stage  int
+	Reason string
+	// Origin says whose object it is; Origin.Object is nil where only a record
+	// or nobody wants it.
+	Origin desired.Origin
+	// Compiled marks what belongs to a goto tree and its gates.
+	Compiled bool
+}
+
+// Plan is an ordered list of writes, and what it leaves alone.
+type Plan struct {
+	Ops       []Op
+	Satisfied []Finding // wanted, and provided by a foreign object: left as it is
+	Conflicts []Finding // wanted, but a foreign object stands in the way
+	Orphans   []Finding // ours by mark, but no record says whose
+}
+
+// Finding is an object of the kernel that the plan speaks of but does not change.
+type Finding struct {
+	Rule   *netstate.Rule
+	Route  *netstate.Route
+	Origin desired.Origin // of the wanted object; Object is nil for orphans
+	What   string         // one sentence for a person
+}
+
+// Empty says whether there is nothing to write.
+func (p *Plan) Empty() bool { return len(p.Ops) == 0 }
+
+// Input is all that Diff looks at.
+type Input struct {
+	// Want is what the union of the recorded and the given objects asks for.
+	Want desired.Want
+	Have netstate.State
+	// Sysctls holds the present values of every sysctl in Want and in Restore.
+	Sysctls map[string]string
+	// Restore holds the values to put back: sysctls that nobody wants any more
+	// and that still have the value that viarule gave them.
+	Restore []netstate.Sysctl
+	// Recorded says what records claim, those of objects that are going
+	// included. What is ours by mark and not in it is an orphan.
+	Recorded Recorded
+	Adopt    bool // take over foreign objects that equal a wanted one but for the mark
+	Prune    bool // remove orphans
+}
+
+// Recorded is the union of what the records of a namespace say stands for
+// their objects.
+type Recorded struct {
+	Rules  map[netstate.Rule]bool
+	Routes map[netstate.RouteKey]bool
+}
+
+// Checkpoint is what a plan may change, as it was before: every rule and route
+// that is ours by mark, every foreign one that the plan takes over, and the old
+// values of its sysctls. Undo leads back to it from wherever the plan stopped.
+type Checkpoint struct {
+	Rules   []netstate.Rule // in the kernel's order
+	Routes  []netstate.Route
+	Sysctls []netstate.Sysctl
+}
