@@ -1,0 +1,62 @@
+# viarule: `make demo` shows it, `make test` proves it. Both need a Debian
+# machine with Go, and root (namespaces). `make help` lists the rest.
+
+GO      ?= go
+TOOL     = $(GO) tool -modfile=tools/go.mod
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS  = -s -w -X github.com/viarule/viarule/internal/cli.version=$(VERSION)
+FUZZTIME ?= 20s
+
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/viarule
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/viarule ./cmd/viarule
+
+.PHONY: deps
+deps: ## the Debian packages that demo and tests use, where they are missing
+	@./tools/deps.sh
+
+.PHONY: demo
+demo: deps build ## a host with two uplinks in namespaces: before, plan, apply, after
+	@PATH="$(CURDIR)/bin:$$PATH" ./demo/run.sh
+
+.PHONY: test
+test: deps build ## everything: unit, property, script, namespace, CRD and VM tests
+	$(TOOL) gotestsum --format pkgname-and-test-fails -- -timeout 15m ./...
+	cd test/crd && $(GO) test ./...
+
+.PHONY: test-unit
+test-unit: ## the tests that need no root, in seconds
+	$(GO) test -short $$($(GO) list ./... | grep -v -e /test/ )
+
+.PHONY: test-vm
+test-vm: deps ## the namespace tests under Debian's kernel in QEMU
+	$(GO) test -count=1 -timeout 20m -v ./test/vm
+
+.PHONY: lint
+lint: ## gofmt, vet, staticcheck, the import table
+	@test -z "$$(gofmt -l api cmd internal test bench 2>/dev/null)" || { echo "not gofmt'ed:"; gofmt -l api cmd internal test bench; exit 1; }
+	$(GO) vet ./...
+	$(TOOL) staticcheck ./...
+	$(GO) test ./internal/archtest
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME
+	@set -e; grep -rlE '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u | while read -r d; do \
+	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9]*' $$d/*_test.go | awk '{print $$2}'); do \
+	    echo "== ./$$d $$f"; $(GO) test ./$$d -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME); done; done
+
+.PHONY: bench
+bench: deps build ## side by side with ip -batch and vishvananda/netlink; prints ratios
+	cd bench && $(GO) run . -viarule $(CURDIR)/bin/viarule
+
+.PHONY: generate
+generate: ## deepcopy and custom resource definitions from api/v1alpha1
+	./tools/generate.sh
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin

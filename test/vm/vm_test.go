@@ -1,0 +1,149 @@
+package vm
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// guests are the packages whose tests run in the machine. Emulation is some
+// twenty times slower than the host, hence fewer rounds for property tests.
+var guests = []string{
+	"internal/kernel",
+	"internal/kerneltest",
+	"internal/fib",
+	"internal/desired",
+	"internal/apply",
+	"internal/lab",
+	"test/script",
+}
+
+const bootLimit = 12 * time.Minute
+
+var (
+	reStart  = regexp.MustCompile(`^=== PACKAGE (\S+)$`)
+	reResult = regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+) \(`)
+	reExit   = regexp.MustCompile(`^=== EXIT (\S+) (\d+)$`)
+)
+
+func TestNamespaceTestsUnderDebianKernel(t *testing.T) {
+	if testing.Short() {
+		t.Skip("boots a machine")
+	}
+	if os.Getuid() != 0 {
+		t.Skip("not root: cannot install QEMU or read the kernel's package")
+	}
+	for _, program := range []string{"qemu-system-x86_64", "busybox", "cpio", "apt-get"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("no %s, and it could not be installed (tools/deps.sh)", program)
+		}
+	}
+	payload := t.TempDir()
+	buildPayload(t, payload)
+
+	ctx, cancel := context.WithTimeout(t.Context(), bootLimit+time.Minute)
+	defer cancel()
+	boot := exec.CommandContext(ctx, "./boot.sh", payload)
+	boot.Env = append(os.Environ(), fmt.Sprintf("LIMIT=%d", int(bootLimit.Seconds())))
+	boot.Stderr = os.Stderr
+	out, err := boot.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := boot.Start(); err != nil {
+		t.Fatal(err)
+	}
+	report(t, bufio.NewScanner(out))
+	if err := boot.Wait(); err != nil {
+		t.Errorf("the machine: %v", err)
+	}
+}
+
+// buildPayload lays out what the guest sees as /payload: a test program for
+// each package, its testdata, and the script that runs them.
+func buildPayload(t *testing.T, dir string) {
+	t.Helper()
+	top, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var run strings.Builder
+	run.WriteString("#!/usr/bin/bash\nrc=0\n")
+	for _, pkg := range guests {
+		src, dst := filepath.Join(top, pkg), filepath.Join(dir, pkg)
+		if _, err := os.Stat(src); err != nil {
+			t.Fatalf("guests names a package that is not there: %v", err)
+		}
+		if err := os.MkdirAll(dst, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		command(t, top, "go", "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dst, "tests"), "./"+pkg)
+		if _, err := os.Stat(filepath.Join(dst, "tests")); err != nil {
+			t.Fatalf("%s has no tests", pkg)
+		}
+		command(t, src, "sh", "-c", `find . -name '*.txtar' -o -path '*/testdata/*' -type f | cpio -pdm "$1" 2>/dev/null`, "sh", dst)
+		fmt.Fprintf(&run, "echo '=== PACKAGE %[1]s'\ncd /payload/%[1]s && VIARULE_VM=1 ./tests -test.v -test.timeout 10m $(./tests -h 2>&1 | grep -q rapid.checks && echo -rapid.checks=5)\ns=$?; [ $s = 0 ] || rc=1; echo \"=== EXIT %[1]s $s\"\n", pkg)
+	}
+	run.WriteString("exit $rc\n")
+	for _, shared := range []string{"examples"} {
+		command(t, top, "cp", "-a", shared, dir)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "run"), []byte(run.String()), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func command(t *testing.T, dir, name string, args ...string) {
+	t.Helper()
+	c := exec.Command(name, args...)
+	c.Dir = dir
+	c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+// report turns the guest's output into subtests, so that the count at the end
+// of the suite is right and a failure shows its own log.
+func report(t *testing.T, lines *bufio.Scanner) {
+	lines.Buffer(nil, 1<<20)
+	var pkg string
+	var log []string
+	exited := map[string]bool{}
+	for lines.Scan() {
+		line := lines.Text()
+		log = append(log, line)
+		switch {
+		case reStart.MatchString(line):
+			pkg, log = reStart.FindStringSubmatch(line)[1], nil
+		case reExit.MatchString(line):
+			m := reExit.FindStringSubmatch(line)
+			exited[m[1]] = true
+			if m[2] != "0" {
+				t.Errorf("%s: exit status %s\n%s", m[1], m[2], strings.Join(log[max(0, len(log)-60):], "\n"))
+			}
+		case reResult.MatchString(line):
+			m := reResult.FindStringSubmatch(line)
+			t.Run(pkg+"/"+m[2], func(t *testing.T) {
+				switch m[1] {
+				case "FAIL":
+					t.Error("failed in the machine")
+				case "SKIP":
+					t.Skip("skipped in the machine")
+				}
+			})
+		}
+	}
+	for _, g := range guests {
+		if !exited[g] {
+			t.Errorf("%s did not finish in the machine; last lines:\n%s", g, strings.Join(log[max(0, len(log)-20):], "\n"))
+		}
+	}
+}
