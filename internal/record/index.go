@@ -1,0 +1,295 @@
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/viarule/viarule/internal/spec"
+)
+
+const (
+	indexFile = "index.json"
+	dataName  = "o-"
+	// formatVersion is raised when an older viarule could misread the files.
+	formatVersion = 1
+	// maxIndex bounds what is read of an index; an object takes about 200 bytes.
+	maxIndex = 64 << 20
+)
+
+// index is what index.json holds.
+type index struct {
+	Version int   `json:"version"`
+	Netns   Netns `json:"netns"`
+	// Next is the number of the next data file.
+	Next uint64 `json:"next"`
+	// Now is what is wanted. Before is what was, while a change is staged.
+	Now    set  `json:"now"`
+	Before *set `json:"before,omitempty"`
+	// Claimed are objects of changes that came to no end: nobody wants them, but
+	// the kernel may hold what stood for them.
+	Claimed []entry `json:"claimed,omitempty"`
+}
+
+// set is the objects and sysctls of one moment.
+type set struct {
+	Objects []entry  `json:"objects,omitempty"`
+	Sysctls []Sysctl `json:"sysctls,omitempty"`
+}
+
+// entry is an object in an index; Data names the file with the rest.
+type entry struct {
+	Kind    string              `json:"kind"`
+	Name    string              `json:"name"`
+	File    string              `json:"file,omitempty"`
+	Line    int32               `json:"line,omitempty"`
+	Policy  spec.DeletionPolicy `json:"deletionPolicy,omitempty"`
+	Tables  map[string]uint32   `json:"tables,omitempty"`
+	Sysctls map[string]string   `json:"sysctls,omitempty"`
+	Data    string              `json:"data"`
+	Text    int64               `json:"text"` // bytes of YAML at the start of the data file
+	Rules   int                 `json:"rules"`
+	Routes  int                 `json:"routes"`
+}
+
+func (e *entry) ref() spec.Ref { return spec.Ref{Kind: e.Kind, Name: e.Name} }
+
+func (s *set) find(ref spec.Ref) *entry {
+	for i := range s.Objects {
+		if s.Objects[i].Kind == ref.Kind && s.Objects[i].Name == ref.Name {
+			return &s.Objects[i]
+		}
+	}
+	return nil
+}
+
+// all lists every entry once, by data file.
+func (x *index) all() []*entry {
+	var out []*entry
+	seen := make(map[string]bool)
+	add := func(list []entry) {
+		for i := range list {
+			if e := &list[i]; !seen[e.Data] {
+				seen[e.Data] = true
+				out = append(out, e)
+			}
+		}
+	}
+	add(x.Now.Objects)
+	if x.Before != nil {
+		add(x.Before.Objects)
+	}
+	add(x.Claimed)
+	return out
+}
+
+// empty says that nothing is recorded.
+func (x *index) empty() bool {
+	return len(x.Now.Objects) == 0 && len(x.Now.Sysctls) == 0 && x.Before == nil && len(x.Claimed) == 0
+}
+
+// Error is a record that cannot be read or written. It names the file and says
+// what to do, since a damaged record keeps viarule from telling its own objects
+// apart.
+type Error struct {
+	Path string
+	Err  error
+	Do   string // what to do; may be empty
+}
+
+// Error gives the path, the cause, and what to do.
+func (e *Error) Error() string {
+	s := "record " + e.Path + ": " + e.Err.Error()
+	switch {
+	case e.Do != "":
+		s += "; " + e.Do
+	case errors.Is(e.Err, fs.ErrPermission):
+		s += "; run viarule as root"
+	}
+	return s
+}
+
+// Unwrap gives the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// damaged is the error for a record that makes no sense.
+func damaged(path, format string, args ...any) error {
+	return &Error{path, fmt.Errorf(format, args...),
+		"remove the folder " + filepath.Dir(path) + ", then apply all objects again with --prune"}
+}
+
+// checkDir refuses a folder that others could have written to: records decide
+// what is deleted from the kernel. A missing one is fine.
+func (s Store) checkDir() error {
+	info, err := os.Lstat(s.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return &Error{s.Dir, err, ""}
+	}
+	if !info.IsDir() {
+		return &Error{s.Dir, errors.New("it is not a folder"), "remove it"}
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return &Error{s.Dir, fmt.Errorf("it belongs to user %d", st.Uid), "remove it"}
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return &Error{s.Dir, fmt.Errorf("others may write to it (mode %04o)", info.Mode().Perm()), "chmod 0700 it when its content is right, else remove it"}
+	}
+	return nil
+}
+
+// openRegular opens a file for reading, and refuses what is no regular file.
+func openRegular(path string) (*os.File, int64, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err
+		}
+		return nil, 0, &Error{path, err, ""}
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("it is not a regular file")
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, damaged(path, "%w", err)
+	}
+	return f, info.Size(), nil
+}
+
+// load reads the index. No folder or no index is an empty one.
+func (n Namespace) load() (*index, error) {
+	if err := n.store.checkDir(); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(n.Dir(), indexFile)
+	f, size, err := openRegular(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &index{Version: formatVersion}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if size > maxIndex {
+		return nil, damaged(path, "it has %d bytes, more than %d", size, maxIndex)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxIndex))
+	if err != nil {
+		return nil, &Error{path, err, ""}
+	}
+	x, err := decodeIndex(data)
+	if err != nil {
+		return nil, damaged(path, "%w", err)
+	}
+	return x, nil
+}
+
+// decodeIndex reads and checks an index.
+func decodeIndex(data []byte) (*index, error) {
+	var x index
+	if err := json.Unmarshal(data, &x); err != nil {
+		return nil, err
+	}
+	if x.Version != formatVersion {
+		return nil, fmt.Errorf("its format is %d, and this viarule knows %d", x.Version, formatVersion)
+	}
+	for _, e := range x.all() {
+		switch number, ok := strings.CutPrefix(e.Data, dataName); {
+		case !ok, number != cleanNumber(number):
+			return nil, fmt.Errorf("%q is no name of a data file", e.Data)
+		case e.Kind == "" || e.Name == "":
+			return nil, fmt.Errorf("%s has no kind or no name", e.Data)
+		case e.Text < 0 || e.Text > maxText || e.Rules < 0 || e.Rules > maxStands || e.Routes < 0 || e.Routes > maxStands:
+			return nil, fmt.Errorf("%s has impossible sizes", e.Data)
+		}
+	}
+	return &x, nil
+}
+
+// cleanNumber gives s back if it is a decimal number in its usual form.
+func cleanNumber(s string) string {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return ""
+	}
+	return strconv.FormatUint(n, 10)
+}
+
+// retry runs read on the index, and again on a newer one where a writer took
+// away a data file in between.
+func (n Namespace) retry(read func(*index) error) error {
+	var before []byte
+	for {
+		x, err := n.load()
+		if err != nil {
+			return err
+		}
+		err = read(x)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		now, jerr := json.Marshal(x)
+		if jerr != nil || bytes.Equal(before, now) {
+			var e *Error
+			if errors.As(err, &e) {
+				return damaged(e.Path, "%w", e.Err)
+			}
+			return err
+		}
+		before = now
+	}
+}
+
+// save replaces the index by rename. The temporary file has a fixed name: the
+// caller holds the lock, and one that a killed process left is overwritten.
+func (n Namespace) save(x *index) error {
+	path := filepath.Join(n.Dir(), indexFile)
+	data, err := json.Marshal(x)
+	if err != nil {
+		return &Error{path, err, ""}
+	}
+	if len(data) > maxIndex {
+		return &Error{path, fmt.Errorf("the records of this namespace would take more than %d MiB", maxIndex>>20), ""}
+	}
+	temp := path + ".new"
+	if err := writeNew(temp, func(f *os.File) error { _, err := f.Write(data); return err }); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return &Error{path, err, ""}
+	}
+	return nil
+}
+
+// writeNew writes a file that is not there, or that a killed process left.
+func writeNew(path string, write func(*os.File) error) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &Error{path, err, ""}
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_CLOEXEC, 0o600)
+	if err == nil {
+		err = write(f)
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}
+	if err != nil {
+		_ = os.Remove(path)
+		return &Error{path, err, ""}
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package record
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Netns says by what a namespace may be found again. A cookie cannot be looked
+// up, so each Stage notes the path and the inode as well.
+type Netns struct {
+	Path  string `json:"path,omitempty"`
+	Dev   uint64 `json:"dev,omitempty"`
+	Inode uint64 `json:"inode,omitempty"`
+}
+
+const ownNetns = "/proc/self/ns/net"
+
+// identify looks a namespace up by the path it was opened by.
+func identify(path string) (Netns, error) {
+	look := path
+	if look == "" {
+		look = ownNetns
+	}
+	dev, ino, err := inode(look)
+	if err != nil {
+		return Netns{}, fmt.Errorf("look at namespace %s: %w", look, err)
+	}
+	return Netns{path, dev, ino}, nil
+}
+
+func inode(path string) (dev, ino uint64, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0, fmt.Errorf("stat %s gives no inode", path)
+	}
+	return st.Dev, st.Ino, nil
+}
+
+// living finds out which namespaces may still be there.
+type living struct {
+	inodes map[uint64]bool
+	sure   bool // everything could be looked at
+}
+
+// findLiving collects the inodes of the namespaces that a process is in or that
+// are mounted, as `ip netns` and container runtimes do. A namespace that only an
+// open file descriptor holds, or that lives in a process this one cannot see,
+// is missed.
+func findLiving() living {
+	l := living{inodes: make(map[uint64]bool), sure: true}
+	procs, err := os.ReadDir("/proc")
+	if err != nil {
+		return living{}
+	}
+	for _, p := range procs {
+		if _, err := strconv.Atoi(p.Name()); err != nil {
+			continue
+		}
+		// A process may end in between; one that may not be looked at is
+		// another user's, and then this one is not root.
+		_, ino, err := inode(filepath.Join("/proc", p.Name(), "ns/net"))
+		if err == nil {
+			l.inodes[ino] = true
+		} else if os.IsPermission(err) {
+			l.sure = false
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return living{}
+	}
+	for line := range strings.Lines(string(mounts)) {
+		// 417 27 0:4 net:[4026532281] /run/netns/blue rw shared:5 - nsfs nsfs rw
+		if f := strings.Fields(line); len(f) > 3 {
+			number, _ := strings.CutPrefix(f[3], "net:[")
+			if ino, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64); err == nil {
+				l.inodes[ino] = true
+			}
+		}
+	}
+	return l
+}
+
+// has says whether ns may still be there. Inodes are used again, so that a dead
+// namespace may be taken for a living one; the other way round only as
+// findLiving says.
+func (l *living) has(ns Netns) bool {
+	if !l.sure || ns.Inode == 0 || l.inodes[ns.Inode] {
+		return true
+	}
+	if ns.Path == "" {
+		return false
+	}
+	_, ino, err := inode(ns.Path)
+	return err == nil && ino == ns.Inode
+}
+
+// Tables is which tables the records of a host's namespaces use.
+type Tables struct {
+	Names   map[string]uint32 // what rt_tables.d/viarule.conf has to say
+	Numbers map[uint32]bool   // not to be allocated for another name
+}
+
+// Tables collects the tables of every object of every namespace, those of
+// unfinished changes included.
+//
+// Records of namespaces that are gone stay (nothing proves that a namespace is
+// gone, and without its records its rules would be orphans), until the reboot
+// that empties /run. So that they do not hold on to names for ever, a namespace
+// that no process is in, that is mounted nowhere and that is not at the path it
+// was opened by does not count. Where that was wrong, `ip` prints a number in
+// place of a name until the next change there.
+//
+// Where two namespaces give one name two numbers the smaller one counts.
+func (s Store) Tables() (Tables, error) {
+	t := Tables{make(map[string]uint32), make(map[uint32]bool)}
+	list, err := s.Namespaces()
+	if err != nil {
+		return Tables{}, err
+	}
+	var alive living
+	looked := false
+	for _, n := range list {
+		x, err := n.load()
+		if err != nil {
+			return Tables{}, err
+		}
+		entries := x.all()
+		if len(entries) == 0 {
+			continue
+		}
+		if !looked {
+			alive, looked = findLiving(), true
+		}
+		if !alive.has(x.Netns) {
+			continue
+		}
+		for _, e := range entries {
+			for name, id := range e.Tables {
+				t.Numbers[id] = true
+				if old, ok := t.Names[name]; !ok || id < old {
+					t.Names[name] = id
+				}
+			}
+		}
+	}
+	return t, nil
+}

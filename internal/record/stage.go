@@ -1,0 +1,196 @@
+package record
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/viarule/viarule/internal/spec"
+)
+
+// Change is what an apply or a delete does to the records.
+type Change struct {
+	Put    []Object   // new, or in place of the ones of the same Ref
+	Remove []spec.Ref // those that are not there do not matter
+	// Present holds the values, as they are before the kernel is changed, of
+	// every sysctl that Put asks for and that Sysctls lists.
+	Present map[string]string
+	// Path is how the namespace was opened, a path; empty: it is the one of
+	// this process. See Store.Tables for what it is good for.
+	Path string
+}
+
+// Stage records c before the kernel is changed: from now on List gives the
+// objects of c, and Claims those from before too. It happens at one instant; a
+// process killed on the way leaves the old records.
+//
+// A change that was staged earlier and came to no end is not lost: its objects
+// stay claimed until a Commit, and it is the state that Rollback leads to.
+func (l *Lock) Stage(c Change) error {
+	n := l.ns
+	x, err := n.load()
+	if err != nil {
+		return err
+	}
+	if err := n.sweep(x); err != nil {
+		return err
+	}
+	netns, err := identify(c.Path)
+	if err != nil {
+		return err
+	}
+	entries := make([]entry, len(c.Put))
+	for i := range c.Put {
+		if entries[i], err = n.write(x, &c.Put[i]); err != nil {
+			return errors.Join(err, n.sweep(x))
+		}
+	}
+	next, err := x.Now.with(c, entries)
+	if err != nil {
+		return errors.Join(err, n.sweep(x))
+	}
+	if x.Before != nil {
+		x.claim(x.Before.Objects)
+	}
+	before := x.Now
+	x.Version, x.Netns, x.Before, x.Now = formatVersion, netns, &before, next
+	return n.save(x)
+}
+
+// Commit says that the kernel holds what is wanted, and nothing else of
+// viarule's: what stood for the objects from before is no longer claimed.
+func (l *Lock) Commit() error {
+	x, err := l.ns.load()
+	if err != nil {
+		return err
+	}
+	if x.Before == nil && len(x.Claimed) == 0 {
+		return nil
+	}
+	x.Before, x.Claimed = nil, nil
+	x.Now.Sysctls = settled(x.Now.Sysctls)
+	return l.ns.saveAndSweep(x)
+}
+
+// Rollback makes the objects from before the last Stage the wanted ones again.
+// leftovers says that the kernel was not put back altogether: then what stood
+// for the objects of the failed change stays claimed, so that the next plan
+// removes it. Without a staged change nothing happens.
+func (l *Lock) Rollback(leftovers bool) error {
+	x, err := l.ns.load()
+	if err != nil {
+		return err
+	}
+	if x.Before == nil {
+		return nil
+	}
+	failed := x.Now
+	x.Now, x.Before = *x.Before, nil
+	if leftovers {
+		x.claim(failed.Objects)
+		x.Now.Sysctls = merged(x.Now.Sysctls, failed.Sysctls)
+	}
+	return l.ns.saveAndSweep(x)
+}
+
+// claim keeps a claim on entries that are going to be wanted no more.
+func (x *index) claim(entries []entry) {
+	for _, e := range entries {
+		has := func(list []entry) bool {
+			return slices.ContainsFunc(list, func(o entry) bool { return o.Data == e.Data })
+		}
+		if !has(x.Now.Objects) && !has(x.Claimed) {
+			x.Claimed = append(x.Claimed, e)
+		}
+	}
+}
+
+// with gives the set after c. entries are those of c.Put; nil stands for entries
+// without data, for looking ahead.
+func (s set) with(c Change, entries []entry) (set, error) {
+	next := set{Objects: slices.Clone(s.Objects)}
+	for _, ref := range c.Remove {
+		next.Objects = slices.DeleteFunc(next.Objects, func(e entry) bool { return e.ref() == ref })
+	}
+	seen := make(map[spec.Ref]bool, len(c.Put))
+	for i := range c.Put {
+		o := &c.Put[i]
+		if o.Ref.Kind == "" || o.Ref.Name == "" {
+			return set{}, fmt.Errorf("record %q: an object needs a kind and a name", o.Ref)
+		}
+		if seen[o.Ref] {
+			return set{}, fmt.Errorf("record %s: it is given twice", o.Ref)
+		}
+		seen[o.Ref] = true
+		for _, want := range o.Sysctls {
+			if _, ok := c.Present[want.Key]; !ok {
+				return set{}, fmt.Errorf("record %s: the value of sysctl %s was not read before its change", o.Ref, want.Key)
+			}
+		}
+		e := newEntry(o)
+		if entries != nil {
+			e = entries[i]
+		}
+		if old := next.find(o.Ref); old != nil {
+			*old = e
+		} else {
+			next.Objects = append(next.Objects, e)
+		}
+	}
+	next.Sysctls = ledger(s.Sysctls, next.Objects, c.Present)
+	return next, nil
+}
+
+func newEntry(o *Object) entry {
+	e := entry{Kind: o.Ref.Kind, Name: o.Ref.Name, File: o.File, Line: o.Line, Policy: o.DeletionPolicy,
+		Tables: o.Tables, Text: int64(len(o.Text)), Rules: len(o.Rules), Routes: len(o.Routes)}
+	for _, s := range o.Sysctls {
+		if e.Sysctls == nil {
+			e.Sysctls = make(map[string]string, len(o.Sysctls))
+		}
+		e.Sysctls[s.Key] = s.Value
+	}
+	return e
+}
+
+// write puts an object into a data file of its own.
+func (n Namespace) write(x *index, o *Object) (entry, error) {
+	e := newEntry(o)
+	e.Data = dataName + strconv.FormatUint(x.Next, 10)
+	x.Next++
+	return e, writeData(filepath.Join(n.Dir(), e.Data), o)
+}
+
+func (n Namespace) saveAndSweep(x *index) error {
+	if err := n.save(x); err != nil {
+		return err
+	}
+	return n.sweep(x)
+}
+
+// sweep removes the data files that the index does not name: of objects that
+// went, and of processes that were killed before they could name theirs.
+func (n Namespace) sweep(x *index) error {
+	list, err := os.ReadDir(n.Dir())
+	if err != nil {
+		return &Error{n.Dir(), err, ""}
+	}
+	named := make(map[string]bool)
+	for _, e := range x.all() {
+		named[e.Data] = true
+	}
+	for _, f := range list {
+		if strings.HasPrefix(f.Name(), dataName) && !named[f.Name()] {
+			path := filepath.Join(n.Dir(), f.Name())
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return &Error{path, err, ""}
+			}
+		}
+	}
+	return nil
+}
