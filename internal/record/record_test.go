@@ -136,16 +136,16 @@ func equal(t *testing.T, what, got, want string) {
 }
 
 const (
-	oneText = `rule 2200 from 10.1.0.0/16 table 5000 proto viarule
-rule -6 2200 from 2001:db8:1::/48 fwmark 0x1/0x3f table 5000 proto viarule
+	oneText = `rule 2200 from 10.1.0.0/16 table 5000 proto 118
+rule -6 2200 from 2001:db8:1::/48 fwmark 0x1/0x3f table 5000 proto 118
 route -6 2001:db8::/32 from 2001:db8:1::/48 table 5000 metric 1024
 route 10.0.0.0/8 tos 0x10 table 5000 metric 7
 route default table 5000
 `
-	twoText = `rule 2201 from 10.2.0.0/16 table 5001 proto viarule
+	twoText = `rule 2201 from 10.2.0.0/16 table 5001 proto 118
 route default table 5001
 `
-	newText = `rule 2205 from 10.1.0.0/16 table 5000 proto viarule
+	newText = `rule 2205 from 10.1.0.0/16 table 5000 proto 118
 route -6 default table 5000 metric 1024
 `
 )
