@@ -1,0 +1,105 @@
+package lab
+
+import (
+	"bytes"
+	"os"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// readObjects reads one item of a host's objects: the name of a file beside the
+// lab file, or an object written out in it.
+func readObjects(v value, text []byte, dir *os.Root) (Objects, bool) {
+	var o Objects
+	switch {
+	case v.n.Kind == yaml.MappingNode:
+		o = Objects{File: v.r.file, Text: cut(text, v.n)}
+	default:
+		name := v.name(fileName.MatchString, "objects are in the lab file or in a file beside it, named without a path")
+		if name == "" {
+			return o, false
+		}
+		if dir == nil {
+			v.bad("write the object itself here", "a lab that is not read from a file has no files beside it")
+			return o, false
+		}
+		body, err := readBeside(dir, name)
+		if err != nil {
+			v.bad("", "cannot read %s: %v", name, err)
+			return o, false
+		}
+		o = Objects{File: name, Text: body}
+	}
+	return o, true
+}
+
+// readBeside reads a file of the lab's folder; os.Root sees to it that a
+// symbolic link does not lead out of it.
+func readBeside(dir *os.Root, name string) ([]byte, error) {
+	// Not an open FIFO that blocks, nor a device.
+	info, err := dir.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, os.ErrInvalid
+	}
+	f, err := dir.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readBounded(f)
+}
+
+// cut gives the part of text that node stands for as a document of its own, with
+// every line where it was, so that what is said of it later names the lab file's
+// lines.
+func cut(text []byte, node *yaml.Node) []byte {
+	lines := bytes.Split(text, []byte("\n"))
+	indent := node.Column - 1
+	var out bytes.Buffer
+	for i := 1; i < node.Line; i++ {
+		out.WriteByte('\n')
+	}
+	for i := node.Line - 1; i < len(lines); i++ {
+		line := bytes.TrimRight(lines[i], "\r")
+		inner := bytes.TrimLeft(line, " ")
+		if i > node.Line-1 && len(line)-len(inner) < indent {
+			if len(inner) > 0 && inner[0] != '#' {
+				break // the parent goes on
+			}
+			line = nil
+		}
+		out.Write(line[min(indent, len(line)):])
+		out.WriteByte('\n')
+	}
+	// An object in flow style, {...}, may not stand alone on its lines. Then the
+	// library writes it anew: the line of its beginning is still right.
+	var again yaml.Node
+	if err := yaml.Unmarshal(out.Bytes(), &again); err == nil && len(again.Content) == 1 && same(again.Content[0], node) {
+		return out.Bytes()
+	}
+	out.Reset()
+	for i := 1; i < node.Line; i++ {
+		out.WriteByte('\n')
+	}
+	enc := yaml.NewEncoder(&out)
+	if enc.Encode(node) != nil || enc.Close() != nil {
+		return nil // a node that came from YAML can be written as YAML
+	}
+	return out.Bytes()
+}
+
+// same says whether two nodes hold the same values.
+func same(a, b *yaml.Node) bool {
+	if a.Kind != b.Kind || a.Tag != b.Tag || a.Value != b.Value || len(a.Content) != len(b.Content) {
+		return false
+	}
+	for i := range a.Content {
+		if !same(a.Content[i], b.Content[i]) {
+			return false
+		}
+	}
+	return true
+}
