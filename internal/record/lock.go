@@ -57,6 +57,10 @@ func (n Namespace) Lock(doing string) (*Lock, error) {
 	path := filepath.Join(n.Dir(), lockFile)
 	for {
 		if err := os.MkdirAll(n.Dir(), 0o700); err != nil {
+			info, gone := os.Lstat(n.Dir())
+			if errors.Is(err, fs.ErrExist) && (errors.Is(gone, fs.ErrNotExist) || gone == nil && info.IsDir()) {
+				continue // it was there, was removed in between, and perhaps is there again
+			}
 			return nil, &Error{n.Dir(), cause(err), ""}
 		}
 		f, err := tryLock(path)

@@ -17,7 +17,9 @@ type Netns struct {
 	Inode uint64 `json:"inode,omitempty"`
 }
 
-const ownNetns = "/proc/self/ns/net"
+// ownNetns is the calling thread's: a program that moved one thread to a
+// namespace means that one.
+const ownNetns = "/proc/thread-self/ns/net"
 
 // identify looks a namespace up by the path it was opened by.
 func identify(path string) (Netns, error) {
@@ -47,7 +49,7 @@ func inode(path string) (dev, ino uint64, err error) {
 // living finds out which namespaces may still be there.
 type living struct {
 	inodes map[uint64]bool
-	sure   bool // everything could be looked at
+	sure   bool // every process could be looked at
 }
 
 // findLiving collects the inodes of the namespaces that a process is in or that
@@ -64,8 +66,8 @@ func findLiving() living {
 		if _, err := strconv.Atoi(p.Name()); err != nil {
 			continue
 		}
-		// A process may end in between; one that may not be looked at is
-		// another user's, and then this one is not root.
+		// A process may end in between. One may have capabilities that this
+		// one lacks, as init outside of a container has, and hide its namespace.
 		_, ino, err := inode(filepath.Join("/proc", p.Name(), "ns/net"))
 		if err == nil {
 			l.inodes[ino] = true
@@ -73,7 +75,7 @@ func findLiving() living {
 			l.sure = false
 		}
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
 		return living{}
 	}
@@ -93,14 +95,19 @@ func findLiving() living {
 // namespace may be taken for a living one; the other way round only as
 // findLiving says.
 func (l *living) has(ns Netns) bool {
-	if !l.sure || ns.Inode == 0 || l.inodes[ns.Inode] {
+	if ns.Inode == 0 || l.inodes[ns.Inode] {
 		return true
 	}
-	if ns.Path == "" {
-		return false
+	path := ns.Path
+	if path == "" {
+		path = ownNetns
 	}
-	_, ino, err := inode(ns.Path)
-	return err == nil && ino == ns.Inode
+	if _, ino, err := inode(path); err == nil && ino == ns.Inode {
+		return true
+	}
+	// One that was opened by a path is gone with it. One that was some
+	// process's own may be that of a process that cannot be looked at.
+	return ns.Path == "" && !l.sure
 }
 
 // Tables is which tables the records of a host's namespaces use.
