@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"fmt"
 	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/viarule/viarule/internal/spec"
 )
 
 // runCheck makes one check on a lab that is up. An error says that it could not
@@ -134,13 +135,15 @@ func (l *Lab) related(p Place) []string {
 }
 
 // choose gives the checks of the given names; without names, those that hold at
-// the lab's present state.
+// the lab's present state. A name that there is not is an InputError.
 func (l *Lab) choose(names []string, objects bool) ([]*Check, error) {
 	var out []*Check
 	for _, n := range names {
 		i := slices.IndexFunc(l.Checks, func(c Check) bool { return c.Name == n })
 		if i < 0 {
-			return nil, fmt.Errorf("lab %s has no check %q; there are: %s", l.Name, n, l.checkNames())
+			return nil, &InputError{[]spec.Problem{{
+				File: l.File, What: "there is no check " + quoted(n), Do: "there are: " + l.checkNames(),
+			}}}
 		}
 		out = append(out, &l.Checks[i])
 	}

@@ -71,7 +71,7 @@ func readRoute(v value) netstate.Route {
 	case !to.IsValid():
 	case via.IsValid() && netstate.FamilyOf(via) != fam, src.IsValid() && netstate.FamilyOf(src) != fam:
 		v.bad("", "the addresses of this route are of two families")
-	case forwards && !via.IsValid() && dev == "":
+	case forwards && !f["via"].there() && !f["dev"].there():
 		v.bad("add via, dev or both", "the route does not say where packets go")
 	case !forwards && (via.IsValid() || dev != ""):
 		v.bad("leave via and dev out", "a route of type %s forwards nothing", f["type"].text())

@@ -70,11 +70,12 @@ func (l *Lab) validateLinks(r *reader) {
 	for i := range l.Links {
 		k := &l.Links[i]
 		path := fmt.Sprintf("spec.links[%d]", i)
-		if k.Kind == VLAN && !made[Place{k.Ends[0].Host, k.Parent}] {
-			r.problemAt(k.Pos, path+".parent", "", fmt.Sprintf("host %s has no link %s", k.Ends[0].Host, quoted(k.Parent)))
+		if k.Kind == VLAN && !l.madeBefore(Place{k.Ends[0].Host, k.Parent}, i) {
+			r.problemAt(k.Pos, path+".parent", "make it a link that stands before this one",
+				fmt.Sprintf("host %s has no link %s here", k.Ends[0].Host, quoted(k.Parent)))
 		}
-		if k.Kind == VLAN && k.Parent == k.Ends[0].Name {
-			r.problemAt(k.Pos, path+".parent", "", "a link cannot be its own parent")
+		if len(k.Ports) == 0 && (k.Kind == Bridge || k.Kind == VRF) {
+			r.problemAt(k.Pos, path+".ports", "", "a "+string(k.Kind)+" has at least one port")
 		}
 		for _, p := range k.Ports {
 			at := Place{k.Ends[0].Host, p}
@@ -89,6 +90,22 @@ func (l *Lab) validateLinks(r *reader) {
 			master[at] = k.Ends[0].Name
 		}
 	}
+}
+
+// madeBefore says whether a link is there when the i-th is made: veth pairs are
+// made first, the others in written order.
+func (l *Lab) madeBefore(p Place, i int) bool {
+	for j := range l.Links {
+		if l.Links[j].Kind != Veth && j >= i {
+			continue
+		}
+		for _, e := range l.Links[j].Ends {
+			if e.Host == p.Host && e.Name == p.Link {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (l *Lab) validateHost(r *reader, i int) {
@@ -128,6 +145,9 @@ func (l *Lab) validateCheck(r *reader, c *Check, path string) {
 	if l.host(c.From) == nil {
 		r.problemAt(c.Pos, path+".from", "", "there is no host "+quoted(c.From))
 		return
+	}
+	if c.When == AfterObjects && !l.hasObjects() {
+		r.problemAt(c.Pos, path+".when", "give a host objects", "no host has objects to apply")
 	}
 	if c.Source.IsValid() && !l.hasAddr(c.From, c.Source) {
 		r.problemAt(c.Pos, path+".source", "", fmt.Sprintf("host %s does not have the address %s", c.From, c.Source))
