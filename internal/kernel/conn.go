@@ -1,0 +1,105 @@
+package kernel
+
+import (
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Conn reads and writes one network namespace.
+type Conn struct {
+	mu    sync.Mutex
+	ns    *os.File // the namespace
+	t     transport
+	dial  func() (transport, error)
+	batch int    // requests a send
+	seq   uint32 // of the last request of a batch or dump
+	asked uint32 // of the last single question, counted down
+	buf   []byte // one datagram
+	list  []byte // the dump last read, to be used again
+	out   []byte // the batch last sent
+	// probed remembers which attributes this kernel knows.
+	probed map[uint16]bool
+}
+
+// Open opens a namespace: the calling thread's where netns is empty, else a name
+// below /run/netns, or a path. Where there is none the error is ErrNoNamespace.
+// Open succeeds without privileges for the own namespace; the first write then
+// fails with EPERM.
+func Open(netns string) (*Conn, error) {
+	ns, err := openNamespace(netns)
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{ns: ns, buf: make([]byte, datagram), probed: map[uint16]bool{}}
+	c.dial = func() (t transport, err error) {
+		err = inNamespace(ns, func() error {
+			s, err := openSocket(unix.NETLINK_ROUTE)
+			if err == nil {
+				t, c.batch = s, s.batchSize()
+			}
+			return err
+		})
+		return t, err
+	}
+	if _, err := c.transport(); err != nil {
+		ns.Close()
+		if netns == "" {
+			return nil, err
+		}
+		return nil, fmt.Errorf("open network namespace %q: %w", netns, err)
+	}
+	return c, nil
+}
+
+// Close frees the sockets. The Conn is of no use after it.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drop()
+	return c.ns.Close()
+}
+
+// Cookie identifies the namespace: unlike inodes and names, a cookie is never
+// used again while the host runs (SO_NETNS_COOKIE, Linux 5.14).
+func (c *Conn) Cookie() (uint64, error) {
+	var cookie uint64
+	err := inNamespace(c.ns, func() error {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+		return err
+	})
+	if err == unix.ENOPROTOOPT {
+		err = &FeatureError{Name: "cookies of network namespaces", MinKernel: "5.14"}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the namespace's cookie: %w", err)
+	}
+	return cookie, nil
+}
+
+// transport returns the socket, a new one where the last was dropped.
+func (c *Conn) transport() (transport, error) {
+	if c.t == nil {
+		t, err := c.dial()
+		if err != nil {
+			return nil, err
+		}
+		c.t = t
+	}
+	return c.t, nil
+}
+
+// drop closes a socket that may still have answers to an old question in it.
+func (c *Conn) drop() {
+	if c.t != nil {
+		c.t.close()
+		c.t = nil
+	}
+}

@@ -1,0 +1,42 @@
+// Package kernel reads and writes the routing of one network namespace: links,
+// addresses, rules, routes and next hop objects over rtnetlink, sysctls below
+// /proc/sys/net, and the TCP sockets over sock_diag. With nothing but Open it
+// reads; only Apply and the link writers change anything.
+//
+// # What is promised
+//
+// A Snapshot loses nothing. An attribute for which package netstate has no field
+// is kept as the kernel gave it (see Unknown below), compares, and is sent back on
+// write. The only things left out are those that change by themselves; each is
+// listed with its reason where it is decoded (the ignored* constants).
+//
+// A dump that the kernel marks as interrupted (NLM_F_DUMP_INTR) is done again,
+// and after tornRetries times is ErrTornDump: an incomplete list never looks like
+// a missing route.
+//
+// What a kernel does not know is *FeatureError, which is ErrNotSupported. Nothing
+// here ever looks at the wording of a message. Rule attributes newer than Linux
+// 5.10 are probed before their first use, since an old kernel ignores them in
+// silence and would make a rule that selects more than it should; everything else
+// is probed only after a write failed. 5.10 is the oldest kernel that this is
+// written for.
+//
+// # Unknown
+//
+// An Unknown string is a run of netlink attributes, each with its header and
+// padding, in the kernel's byte order, sorted by type. Header bits that have no
+// field go there too, as a pseudo attribute of type 16383, which no kernel uses.
+//
+// # The socket
+//
+// github.com/mdlayher/netlink opens the socket, sets its options and ties it to
+// Go's poller. Messages go through its SyscallConn as plain bytes: its Send and
+// Receive allocate a Message each, which costs 100,000 routes more time than the
+// kernel needs for them.
+//
+// The kernel answers every request on rtnetlink before sendmsg returns, so a
+// missing answer is a lost one, never a late one.
+//
+// A Conn belongs to the namespace it was opened for, whatever thread uses it
+// later. It is safe for concurrent use; requests run one after the other.
+package kernel

@@ -1,0 +1,278 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/viarule/viarule/internal/netstate"
+)
+
+// tornRetries is how often a dump that the kernel marks as interrupted is done
+// in all before it counts as torn.
+const tornRetries = 10
+
+// keepList is the largest buffer that a Conn keeps between snapshots: 100,000
+// routes fit.
+const keepList = 16 << 20
+
+var errInterrupted = errors.New("dump interrupted")
+
+// dump asks for a list and returns the messages of the given type one behind the
+// other, and how many there are. A list that changed meanwhile is asked for again.
+func (c *Conn) dump(ctx context.Context, what string, get, answer uint16, body []byte) (list []byte, count int, err error) {
+	for range tornRetries {
+		list, count, err = c.dumpOnce(ctx, get, answer, body, c.list[:0])
+		c.list = list[:0]
+		if err == nil || !errors.Is(err, errInterrupted) {
+			break
+		}
+	}
+	switch {
+	case err == nil:
+		return list, count, nil
+	case errors.Is(err, errInterrupted):
+		return nil, 0, fmt.Errorf("list %s: %w", what, ErrTornDump)
+	}
+	return nil, 0, fmt.Errorf("list %s: %w", what, err)
+}
+
+func (c *Conn) dumpOnce(ctx context.Context, get, want uint16, body, list []byte) (_ []byte, count int, err error) {
+	t, err := c.transport()
+	if err != nil {
+		return list, 0, err
+	}
+	c.seq++
+	seq := c.seq
+	req := startMessage(nil, get, unix.NLM_F_DUMP, seq)
+	req = append(req, body...)
+	endMessage(req, 0)
+	if err := t.send(req); err != nil {
+		return list, 0, err
+	}
+	done := false
+	defer func() {
+		if !done {
+			// The rest of the dump is still in the pipe, and the socket busy with it.
+			c.drop()
+		}
+	}()
+	torn := false
+	for {
+		if err := ctx.Err(); err != nil {
+			return list, 0, err
+		}
+		n, err := t.receive(c.buf)
+		if errors.Is(err, ErrLostAnswers) {
+			return list, 0, errInterrupted
+		}
+		if err != nil {
+			return list, 0, err
+		}
+		for b := c.buf[:n]; len(b) > 0; {
+			at := b
+			var m message
+			if m, b, err = nextMessage(b); err != nil {
+				return list, 0, err
+			}
+			if m.seq != seq {
+				continue
+			}
+			torn = torn || m.flags&unix.NLM_F_DUMP_INTR != 0
+			switch m.typ {
+			case unix.NLMSG_DONE, unix.NLMSG_ERROR:
+				done = true
+				a, err := parseAnswer(m)
+				switch {
+				case err != nil:
+					return list, 0, err
+				case a != nil:
+					return list, 0, a
+				case torn:
+					return list, 0, errInterrupted
+				}
+				return list, count, nil
+			case unix.NLMSG_OVERRUN:
+				torn = true
+			case want:
+				list = append(list, at[:len(at)-len(b)]...)
+				count++
+			}
+		}
+	}
+}
+
+// each calls f with the body of each message of a list.
+func each(list []byte, f func(body []byte) error) error {
+	for len(list) > 0 {
+		m, rest, err := nextMessage(list)
+		if err != nil {
+			return err
+		}
+		if err := f(m.body); err != nil {
+			return err
+		}
+		list = rest
+	}
+	return nil
+}
+
+// Snapshot reads the whole namespace: links first, so that everything after can
+// be named, then addresses, rules, routes of all tables and next hop objects.
+// Rules stand in the kernel's order. Each list is consistent in itself; a link
+// that appears between two of them is "if" and its number. It fails with
+// ErrTornDump where a list does not hold still.
+func (c *Conn) Snapshot(ctx context.Context) (netstate.State, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, err := c.snapshot(ctx)
+	if cap(c.list) > keepList {
+		c.list = nil
+	}
+	if err != nil {
+		return netstate.State{}, fmt.Errorf("read the namespace: %w", err)
+	}
+	return s, nil
+}
+
+func (c *Conn) snapshot(ctx context.Context) (s netstate.State, err error) {
+	d := newDecoder()
+	if s.Links, err = c.links(ctx, d); err != nil {
+		return s, err
+	}
+	for _, f := range netstate.Families {
+		if err = c.addrs(ctx, d, f, &s); err != nil {
+			return s, err
+		}
+	}
+	for _, f := range netstate.Families {
+		if err = c.rules(ctx, d, f, &s); err != nil {
+			return s, err
+		}
+	}
+	for _, f := range netstate.Families {
+		if err = c.routes(ctx, d, f, &s); err != nil {
+			return s, err
+		}
+	}
+	return s, c.nexthops(ctx, d, &s)
+}
+
+func (c *Conn) links(ctx context.Context, d *decoder) ([]netstate.Link, error) {
+	body := make([]byte, linkHeader)
+	body = putU32(body, unix.IFLA_EXT_MASK, skipStats)
+	list, count, err := c.dump(ctx, "links", unix.RTM_GETLINK, unix.RTM_NEWLINK, body)
+	if err != nil {
+		return nil, err
+	}
+	raw := make([]rawLink, 0, count)
+	err = each(list, func(b []byte) error {
+		raw = append(raw, rawLink{})
+		return decodeLink(&raw[len(raw)-1], b)
+	})
+	return d.settleLinks(raw), err
+}
+
+// skipStats is RTEXT_FILTER_SKIP_STATS: counters are the larger part of a link.
+const skipStats = 1 << 3
+
+func (c *Conn) addrs(ctx context.Context, d *decoder, f netstate.Family, s *netstate.State) error {
+	body := make([]byte, addrHeader)
+	body[0] = uint8(f)
+	list, _, err := c.dump(ctx, f.String()+" addresses", unix.RTM_GETADDR, unix.RTM_NEWADDR, body)
+	if absent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return each(list, func(b []byte) error {
+		if foreign(b, f) {
+			return nil
+		}
+		s.Addrs = append(s.Addrs, netstate.Addr{})
+		return d.decodeAddr(&s.Addrs[len(s.Addrs)-1], b)
+	})
+}
+
+func (c *Conn) rules(ctx context.Context, d *decoder, f netstate.Family, s *netstate.State) error {
+	body := make([]byte, ruleHeader)
+	body[0] = uint8(f)
+	list, count, err := c.dump(ctx, f.String()+" rules", unix.RTM_GETRULE, unix.RTM_NEWRULE, body)
+	if absent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.Rules = grow(s.Rules, count)
+	return each(list, func(b []byte) error {
+		if foreign(b, f) {
+			return nil
+		}
+		s.Rules = append(s.Rules, netstate.Rule{})
+		return d.decodeRule(&s.Rules[len(s.Rules)-1], b)
+	})
+}
+
+func (c *Conn) routes(ctx context.Context, d *decoder, f netstate.Family, s *netstate.State) error {
+	body := make([]byte, routeHeader)
+	body[0] = uint8(f)
+	list, count, err := c.dump(ctx, f.String()+" routes", unix.RTM_GETROUTE, unix.RTM_NEWROUTE, body)
+	if absent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.Routes = grow(s.Routes, count)
+	return each(list, func(b []byte) error {
+		if foreign(b, f) {
+			return nil
+		}
+		n := len(s.Routes)
+		s.Routes = append(s.Routes, netstate.Route{})
+		ok, err := d.decodeRoute(&s.Routes[n], b)
+		if !ok {
+			s.Routes = s.Routes[:n]
+		}
+		return err
+	})
+}
+
+func (c *Conn) nexthops(ctx context.Context, d *decoder, s *netstate.State) error {
+	list, _, err := c.dump(ctx, "next hop objects", unix.RTM_GETNEXTHOP, unix.RTM_NEWNEXTHOP, make([]byte, objectHeader))
+	if absent(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return each(list, func(b []byte) error {
+		s.Nexthops = append(s.Nexthops, netstate.Nexthop{})
+		return d.decodeNexthop(&s.Nexthops[len(s.Nexthops)-1], b)
+	})
+}
+
+// absent says that the kernel has no such kind of object at all: IPv6 is off, or
+// policy routing or next hop objects were not built in. Then there are none.
+func absent(err error) bool {
+	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)
+}
+
+// foreign says that a message is not of family f. A kernel without IPv6 answers
+// a question for its routes with those of every family it has.
+func foreign(b []byte, f netstate.Family) bool { return len(b) > 0 && b[0] != uint8(f) }
+
+// grow makes room for n more, and for just those: a list of a million routes
+// must not double.
+func grow[T any](s []T, n int) []T {
+	if cap(s)-len(s) >= n {
+		return s
+	}
+	t := make([]T, len(s), len(s)+n)
+	copy(t, s)
+	return t
+}

@@ -1,0 +1,237 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	messageHeader = 16 // struct nlmsghdr
+	// receiveBuffer holds the refusals of a whole batch: one takes about a KiB of
+	// the kernel's memory, its message included.
+	receiveBuffer = 4 << 20
+	sendBuffer    = 4 << 20
+	// datagram is more than the kernel puts into one answer: dumps come in 32 KiB,
+	// only a link with hundreds of virtual functions makes a larger message.
+	datagram = 1 << 20
+	// patience is how long an answer that should be there already is waited for.
+	patience = 30 * time.Second
+)
+
+// transport carries bytes to and from the kernel. Tests put scripted ones here.
+type transport interface {
+	send(b []byte) error
+	// receive reads one datagram of the kernel into b.
+	receive(b []byte) (int, error)
+	close() error
+}
+
+// socket is the transport on a netlink socket.
+type socket struct {
+	conn *netlink.Conn
+	raw  syscall.RawConn
+}
+
+// openSocket opens a socket in the calling thread's namespace.
+func openSocket(protocol int) (*socket, error) {
+	conn, err := netlink.Dial(protocol, nil)
+	if err != nil {
+		return nil, fmt.Errorf("open a netlink socket: %w", err)
+	}
+	// A kernel that does not know an option works without it: answers come without
+	// words, or with the request attached, or a dump is larger.
+	for _, o := range []netlink.ConnOption{netlink.ExtendedAcknowledge, netlink.CapAcknowledge, netlink.GetStrictCheck} {
+		if err := conn.SetOption(o, true); err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
+			conn.Close()
+			return nil, fmt.Errorf("set up a netlink socket: %w", err)
+		}
+	}
+	// Without the right to exceed net.core.rmem_max these give what they can; a
+	// batch is cut to fit: see batchSize.
+	for _, err := range []error{conn.SetReadBuffer(receiveBuffer), conn.SetWriteBuffer(sendBuffer)} {
+		if err != nil {
+			conn.Close()
+			return nil, fmt.Errorf("set up a netlink socket: %w", err)
+		}
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("set up a netlink socket: %w", err)
+	}
+	return &socket{conn: conn, raw: raw}, nil
+}
+
+func (s *socket) close() error { return s.conn.Close() }
+
+// batchSize is how many requests can be refused at once without an answer lost.
+func (s *socket) batchSize() int {
+	n, err := s.option(unix.SOL_SOCKET, unix.SO_RCVBUF)
+	if err != nil {
+		return 1
+	}
+	return min(maxBatch, max(1, n/2048))
+}
+
+func (s *socket) option(level, name int) (n int, err error) {
+	cerr := s.raw.Control(func(fd uintptr) { n, err = unix.GetsockoptInt(int(fd), level, name) })
+	return n, errors.Join(cerr, err)
+}
+
+func (s *socket) send(b []byte) error {
+	var err error
+	werr := s.raw.Write(func(fd uintptr) bool {
+		err = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		return err != unix.EAGAIN
+	})
+	return errors.Join(werr, err)
+}
+
+func (s *socket) receive(b []byte) (int, error) {
+	if err := s.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return 0, err
+	}
+	for {
+		var (
+			n    int
+			from unix.Sockaddr
+			err  error
+		)
+		rerr := s.raw.Read(func(fd uintptr) bool {
+			n, from, err = unix.Recvfrom(int(fd), b, unix.MSG_TRUNC)
+			return err != unix.EAGAIN
+		})
+		switch {
+		case errors.Is(rerr, os.ErrDeadlineExceeded):
+			return 0, ErrLostAnswers
+		case rerr != nil:
+			return 0, rerr
+		case err == unix.EINTR:
+			continue
+		case err == unix.ENOBUFS:
+			return 0, ErrLostAnswers
+		case err != nil:
+			return 0, err
+		case n > len(b):
+			return 0, fmt.Errorf("an answer of %d bytes is larger than any that the kernel should give: %w", n, unix.EMSGSIZE)
+		}
+		// Only the kernel has the port 0. Other programs may write to our socket.
+		if sa, ok := from.(*unix.SockaddrNetlink); ok && sa.Pid == 0 {
+			return n, nil
+		}
+	}
+}
+
+// message is one netlink message of an answer.
+type message struct {
+	typ   uint16
+	flags uint16
+	seq   uint32
+	body  []byte
+}
+
+// nextMessage takes the first message off b.
+func nextMessage(b []byte) (m message, rest []byte, err error) {
+	if len(b) < messageHeader {
+		return m, nil, errShort
+	}
+	n := int(native.Uint32(b))
+	if n < messageHeader || n > len(b) {
+		return m, nil, errShort
+	}
+	m = message{typ: native.Uint16(b[4:]), flags: native.Uint16(b[6:]), seq: native.Uint32(b[8:]), body: b[messageHeader:n]}
+	return m, b[min(align(n), len(b)):], nil
+}
+
+// startMessage appends a header whose length endMessage fills in.
+func startMessage(b []byte, typ, flags uint16, seq uint32) []byte {
+	b = append(b, 0, 0, 0, 0)
+	b = native.AppendUint16(b, typ)
+	b = native.AppendUint16(b, flags|unix.NLM_F_REQUEST)
+	b = native.AppendUint32(b, seq)
+	return append(b, 0, 0, 0, 0)
+}
+
+func endMessage(b []byte, at int) { native.PutUint32(b[at:], uint32(len(b)-at)) }
+
+// parseAnswer reads the body of NLMSG_ERROR, or of NLMSG_DONE, which has the same
+// start. nil: acknowledged.
+func parseAnswer(m message) (*answer, error) {
+	if len(m.body) < 4 {
+		if m.typ == unix.NLMSG_DONE {
+			return nil, nil // old kernels end a dump with nothing
+		}
+		return nil, errShort
+	}
+	errno := -int32(native.Uint32(m.body))
+	if errno == 0 {
+		return nil, nil
+	}
+	a := &answer{errno: unix.Errno(errno)}
+	rest := m.body[4:]
+	if m.typ == unix.NLMSG_ERROR {
+		if len(rest) < messageHeader {
+			return a, nil
+		}
+		// The request comes back: its header, and all of it without CAP_ACK.
+		skip := messageHeader
+		if m.flags&unix.NLM_F_CAPPED == 0 {
+			skip = align(int(native.Uint32(rest)))
+		}
+		rest = rest[min(max(skip, messageHeader), len(rest)):]
+	}
+	if m.flags&unix.NLM_F_ACK_TLVS != 0 {
+		attrs, _ := parseAttrs(rest) // words only; the errno stands without them
+		for _, t := range attrs {
+			if t.typ == unix.NLMSGERR_ATTR_MSG {
+				a.msg = string(t.text())
+			}
+		}
+	}
+	return a, nil
+}
+
+// exchange sends one request that is acknowledged and returns what comes with
+// the acknowledgement: the answer to a get, or nothing.
+func exchange(ctx context.Context, t transport, req []byte, seq uint32, buf []byte) (found []byte, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := t.send(req); err != nil {
+		return nil, err
+	}
+	for {
+		n, err := t.receive(buf)
+		if err != nil {
+			return nil, err
+		}
+		for b := buf[:n]; len(b) > 0; {
+			var m message
+			if m, b, err = nextMessage(b); err != nil {
+				return nil, err
+			}
+			if m.seq != seq {
+				continue
+			}
+			if m.typ != unix.NLMSG_ERROR {
+				found = append([]byte(nil), m.body...)
+				continue
+			}
+			a, err := parseAnswer(m)
+			if err != nil {
+				return nil, err
+			}
+			if a != nil {
+				return nil, a
+			}
+			return found, nil
+		}
+	}
+}
