@@ -128,6 +128,16 @@ type Tables struct {
 //
 // Where two namespaces give one name two numbers the smaller one counts.
 func (s Store) Tables() (Tables, error) {
+	return s.tables(func(Namespace) bool { return true })
+}
+
+// TablesOfOthers is Tables without what only the namespace with this cookie
+// uses: what an object there must not give another meaning.
+func (s Store) TablesOfOthers(cookie uint64) (Tables, error) {
+	return s.tables(func(n Namespace) bool { return n.cookie != cookie })
+}
+
+func (s Store) tables(of func(Namespace) bool) (Tables, error) {
 	t := Tables{make(map[string]uint32), make(map[uint32]bool)}
 	list, err := s.Namespaces()
 	if err != nil {
@@ -136,6 +146,9 @@ func (s Store) Tables() (Tables, error) {
 	var alive living
 	looked := false
 	for _, n := range list {
+		if !of(n) {
+			continue
+		}
 		x, err := n.load()
 		if err != nil {
 			return Tables{}, err

@@ -16,6 +16,10 @@ func tablesText(t *testing.T, s Store) string {
 	t.Helper()
 	tables, err := s.Tables()
 	must(t, err)
+	return renderTables(tables)
+}
+
+func renderTables(tables Tables) string {
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(tables.Names)) {
 		out = append(out, fmt.Sprintf("%s=%d", name, tables.Names[name]))
@@ -40,6 +44,9 @@ func TestTablesOfTheHost(t *testing.T) {
 	must(t, blue.Stage(Change{Put: []Object{object(t, "one", "table both 5001\ntable blue 5002")}, Path: path}))
 	must(t, blue.Commit())
 	equal(t, "both", tablesText(t, s), "blue=5002 both=5001 uplink=5000 used: 5000 5001 5002")
+	others, err := s.TablesOfOthers(2)
+	must(t, err)
+	equal(t, "but blue", renderTables(others), "both=5001 uplink=5000 used: 5000 5001")
 
 	must(t, own.Stage(Change{Put: []Object{object(t, "one", "table other 5003")}}))
 	equal(t, "while a change is staged", tablesText(t, s), "blue=5002 both=5001 other=5003 uplink=5000 used: 5000 5001 5002 5003")
