@@ -4,11 +4,15 @@
 // of rules that differ only in prefix and table to goto trees.
 //
 // The package is pure and deterministic: the same objects and facts give the
-// same Want, and facts that already hold the Want give it again unchanged.
+// same Want, and facts that already hold the Want give it again unchanged. A
+// small change to the objects makes a small change to the Want: what stands in
+// the kernel already keeps its table number, its priority and its place in a
+// tree wherever the order of the rules allows.
 package desired
 
 import (
 	"github.com/viarule/viarule/internal/netstate"
+	"github.com/viarule/viarule/internal/owner"
 	"github.com/viarule/viarule/internal/spec"
 )
 
@@ -21,15 +25,25 @@ type Origin struct {
 // Facts is what Build must know of the host.
 type Facts struct {
 	State netstate.State
-	// Names maps the names of the host's rt_tables files, viarule's own
-	// included, to numbers.
+	// Names maps the names of tables to numbers: those of the host's rt_tables
+	// files, viarule's own included, and those that records of this namespace
+	// hold.
 	Names map[string]uint32
+	// OwnNames are those of Names that only objects of this namespace gave
+	// (viarule's own file and the records, and no other file or namespace says
+	// so): an object may give such a name another number.
+	OwnNames map[string]bool
 	// Used are table numbers that records of any namespace of this host hold.
 	Used map[uint32]bool
+	// Neighbours are the programs found on this host (owner.MatchState) whose
+	// tables and priorities the objects must keep clear of.
+	Neighbours owner.Findings
 }
 
-// Rule is a wanted rule. Compiled marks the rules of a tree that the user did
-// not write (goto, nop and the copies of a leaf).
+// Rule is a wanted rule. Compiled marks the rules of a tree: the gotos and the
+// nop, and the copies of the users' rules in its leaves. None of them stands in
+// Listed; the copies have the origin of the rule that they are copies of, the
+// others that of the tree.
 type Rule struct {
 	netstate.Rule
 	Origin   Origin
@@ -48,7 +62,7 @@ type Sysctl struct {
 	Origin Origin
 }
 
-// Table is a table that an object names.
+// Table is a table that an object names. Each object that names it has its own.
 type Table struct {
 	Name   string
 	ID     uint32
@@ -59,11 +73,13 @@ type Table struct {
 type Want struct {
 	Tables  []Table
 	Rules   []Rule  // in the kernel's order: IPv4 first, by priority, then as they must follow each other
-	Routes  []Route // sorted by family, table, prefix, metric
+	Routes  []Route // sorted as netstate.SortRoutes does
 	Sysctls []Sysctl
 	Trees   []Tree
 	// Listed are the users' rules as they wrote them, for plan and status
 	// without -v: Rules with each tree's rules replaced by what it stands for.
+	// A rule without a priority of its own that is in a tree has the tree's
+	// first.
 	Listed []Rule
 }
 

@@ -1,0 +1,107 @@
+package desired
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/viarule/viarule/internal/netstate"
+	"github.com/viarule/viarule/internal/owner"
+	"github.com/viarule/viarule/internal/spec"
+)
+
+// Build says what the kernel shall hold for objs, on a host that is as f says.
+//
+// The problems are what can only be judged with the host in view: a gateway on
+// no subnet, a link that is not there, numbers that clash. What has an error is
+// left out of the Want, so a Want without errors is complete, and with errors
+// only good to look at. Objects that spec finds wrong must not come here; Build
+// gives no promise for them but that it does not panic.
+//
+// The order of objs does not matter. Rules without a priority follow each other
+// object by object in the order of the objects' names, and as written within
+// one.
+//
+// Build keeps references to objs and to strings of f, and changes neither.
+func Build(objs []spec.Object, f Facts) (Want, []spec.Problem) {
+	b := &builder{facts: &f, own: owner.Objects()}
+	for i := range objs {
+		if objs[i].Policy != nil {
+			b.objs = append(b.objs, &objs[i])
+		}
+	}
+	slices.SortStableFunc(b.objs, func(x, y *spec.Object) int {
+		return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Name, y.Name))
+	})
+	b.resolveTables()
+	b.buildRoutes()
+	b.buildRules()
+	b.sortProblems()
+	return b.want, b.problems
+}
+
+// builder is the state of one Build.
+type builder struct {
+	facts    *Facts
+	own      owner.Policy
+	objs     []*spec.Object // by kind and name
+	tables   map[string]*table
+	byID     map[uint32]*table // those of tables that have their number
+	hasRoute map[tableKey]bool // tables that foreign or wanted routes are in
+	host     *hostView
+	want     Want
+	problems []spec.Problem
+}
+
+type tableKey struct {
+	family netstate.Family
+	table  uint32
+}
+
+// part is a place in an object that a problem can be about.
+type part struct {
+	obj  *spec.Object
+	pos  spec.Pos
+	path string
+}
+
+func (p part) origin() Origin { return Origin{p.obj, p.pos} }
+
+// String says where the part is, for messages about another one.
+func (p part) String() string {
+	switch {
+	case p.obj.File == "":
+		return p.obj.Ref.String()
+	case p.pos.Line == 0:
+		return fmt.Sprintf("%s, %s", p.obj.Ref, p.obj.File)
+	}
+	return fmt.Sprintf("%s, %s:%d", p.obj.Ref, p.obj.File, p.pos.Line)
+}
+
+func (b *builder) fail(p part, what, do string) { b.report(spec.Error, p, what, do) }
+func (b *builder) warn(p part, what, do string) { b.report(spec.Warning, p, what, do) }
+
+func (b *builder) report(s spec.Severity, p part, what, do string) {
+	b.problems = append(b.problems, spec.Problem{
+		Severity: s, Object: p.obj.Ref, File: p.obj.File, Pos: p.pos, Path: p.path, What: what, Do: do,
+	})
+}
+
+// sortProblems puts them in the order in which a person reads the files.
+func (b *builder) sortProblems() {
+	slices.SortStableFunc(b.problems, func(x, y spec.Problem) int {
+		return cmp.Or(
+			cmp.Compare(x.Object.Kind, y.Object.Kind), cmp.Compare(x.Object.Name, y.Object.Name),
+			cmp.Compare(x.Pos.Line, y.Pos.Line), cmp.Compare(x.Pos.Col, y.Pos.Col))
+	})
+}
+
+// some joins the first few of list, and counts the rest.
+func some(list []string) string {
+	const most = 6
+	if len(list) <= most+1 {
+		return strings.Join(list, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
+}

@@ -1,0 +1,362 @@
+package desired
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/viarule/viarule/internal/netstate"
+	"github.com/viarule/viarule/internal/owner"
+)
+
+// hostView answers what routes need to know of links and addresses.
+type hostView struct {
+	b     *builder
+	links map[string]*netstate.Link // by name and by alternative name
+	addrs map[string][]*netstate.Addr
+	// onlink, made at first use, holds the routes without a gateway by which the
+	// kernel finds gateways: foreign ones that stand and all that are wanted.
+	onlink map[onlinkKey][]onlinkRoute
+	// lengths are the prefix lengths that occur in a table of onlink.
+	lengths map[tableKey]*[129]bool
+	// standing, made at first use, finds a route of the state by its key.
+	standing map[netstate.RouteKey]int
+	hops     map[hopQuery]hopAnswer
+	lastQ    hopQuery // most routes ask the same as the one before
+	lastA    hopAnswer
+}
+
+type onlinkKey struct {
+	tableKey
+	pfx
+}
+
+type onlinkRoute struct {
+	dev    string
+	metric uint32
+	local  bool // the address is one of this host
+}
+
+func newHostView(b *builder) *hostView {
+	s := &b.facts.State
+	h := &hostView{
+		b:     b,
+		links: make(map[string]*netstate.Link, len(s.Links)),
+		addrs: make(map[string][]*netstate.Addr),
+		hops:  make(map[hopQuery]hopAnswer),
+	}
+	for i := range s.Links {
+		for _, n := range s.Links[i].AltNames {
+			h.links[n] = &s.Links[i]
+		}
+	}
+	for i := range s.Links {
+		h.links[s.Links[i].Name] = &s.Links[i]
+	}
+	for i := range s.Addrs {
+		h.addrs[s.Addrs[i].Dev] = append(h.addrs[s.Addrs[i].Dev], &s.Addrs[i])
+	}
+	return h
+}
+
+// linkNames lists the links, for messages.
+func (h *hostView) linkNames() string {
+	s := &h.b.facts.State
+	if len(s.Links) == 0 {
+		return "there are none"
+	}
+	names := make([]string, len(s.Links))
+	for i := range s.Links {
+		names[i] = s.Links[i].Name
+	}
+	if len(names) == 1 {
+		return "there is only " + names[0]
+	}
+	return "there are " + some(names)
+}
+
+// subnets lists the addresses of a link, or with dev "" those of all links with
+// the links' names.
+func (h *hostView) subnets(f netstate.Family, dev string) (texts []string, nets []string) {
+	for i := range h.b.facts.State.Addrs {
+		a := &h.b.facts.State.Addrs[i]
+		if netstate.FamilyOf(a.Prefix.Addr()) != f || dev != "" && a.Dev != dev {
+			continue
+		}
+		if dev == "" {
+			texts = append(texts, a.Dev+" "+a.Prefix.String())
+		} else {
+			texts = append(texts, a.Prefix.String())
+		}
+		if n := a.Prefix.Masked(); !n.IsSingleIP() && !n.Addr().IsLoopback() && !n.Addr().IsLinkLocalUnicast() {
+			nets = append(nets, n.String())
+		}
+	}
+	return texts, nets
+}
+
+// onSubnet says whether the gateway is on a subnet that an address of the link
+// names. That counts also while the kernel has no route to the subnet, since the
+// message about the link's state says more then.
+func (h *hostView) onSubnet(via netip.Addr, dev string) bool {
+	for _, a := range h.addrs[dev] {
+		if subnet(a).Contains(via) {
+			return true
+		}
+	}
+	return false
+}
+
+// subnet is what the kernel makes a route to for an address: the peer's side
+// where it is point-to-point.
+func subnet(a *netstate.Addr) netip.Prefix {
+	if a.Peer.IsValid() {
+		return a.Peer.Masked()
+	}
+	return a.Prefix.Masked()
+}
+
+// isAddress says whether a is an address of this host.
+func (h *hostView) isAddress(a netip.Addr) bool {
+	return slices.ContainsFunc(h.b.facts.State.Addrs, func(x netstate.Addr) bool { return x.Prefix.Addr() == a })
+}
+
+// isSource says whether the kernel takes a as a preferred source: an address of
+// any link, and for IPv4 (fib_valid_prefsrc) whatever a local route makes one.
+func (h *hostView) isSource(a netip.Addr) bool {
+	if h.isAddress(a) || a.Is4() && a.IsLoopback() {
+		return true
+	}
+	if !a.Is4() {
+		return false
+	}
+	for i := range h.b.facts.State.Routes {
+		if r := &h.b.facts.State.Routes[i]; r.Type == netstate.RouteLocal && r.To.Contains(a) && h.b.own.Route(r) != owner.Ours {
+			return true
+		}
+	}
+	for i := range h.b.want.Routes {
+		if r := &h.b.want.Routes[i]; r.Type == netstate.RouteLocal && r.To.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *hostView) addOnlink(f netstate.Family, table uint32, to netip.Prefix, r onlinkRoute) {
+	t := tableKey{f, table}
+	k := onlinkKey{t, makePfx(to)}
+	h.onlink[k] = append(h.onlink[k], r)
+	if h.lengths[t] == nil {
+		h.lengths[t] = new([129]bool)
+	}
+	h.lengths[t][k.n] = true
+}
+
+// indexOnlink collects the routes on which gateways are found. Our own that
+// stand and are not wanted are about to go, so they do not count.
+func (h *hostView) indexOnlink() {
+	h.onlink = make(map[onlinkKey][]onlinkRoute)
+	h.lengths = make(map[tableKey]*[129]bool)
+	s := &h.b.facts.State
+	for i := range s.Routes {
+		r := &s.Routes[i]
+		if h.b.own.Route(r) == owner.Ours || r.Type != netstate.RouteUnicast && r.Type != netstate.RouteLocal {
+			continue
+		}
+		if len(r.Hops) == 0 && !r.Hop.Via.IsValid() && r.Hop.Dev != "" {
+			h.addOnlink(r.Family, r.Table, r.To, onlinkRoute{r.Hop.Dev, r.Metric, r.Type == netstate.RouteLocal})
+		}
+		for j := range r.Hops {
+			if !r.Hops[j].Via.IsValid() {
+				h.addOnlink(r.Family, r.Table, r.To, onlinkRoute{r.Hops[j].Dev, r.Metric, false})
+			}
+		}
+	}
+	for _, o := range h.b.objs {
+		for i := range o.Policy.Tables {
+			t := &o.Policy.Tables[i]
+			id := h.b.tables[t.Name].id
+			for j := range t.Routes {
+				r := &t.Routes[j]
+				if id == 0 || r.Type != netstate.RouteUnicast || r.Via.IsValid() || r.Dev == "" || len(r.Nexthops) > 0 {
+					continue
+				}
+				if l := h.links[r.Dev]; l != nil {
+					h.addOnlink(familyOf(r), id, r.To, onlinkRoute{l.Name, r.Metric, false})
+				}
+			}
+		}
+	}
+}
+
+// findOnlink looks a gateway up as the kernel does (fib_check_nh_v4_gw and
+// ip6_route_check_nh): first in the route's own table, then as any packet, for
+// which the tables local, main and default are taken here. dev "" is any link.
+func (h *hostView) findOnlink(f netstate.Family, table uint32, via netip.Addr, dev string) (onlinkRoute, bool) {
+	if h.onlink == nil {
+		h.indexOnlink()
+	}
+	full := makePfx(netip.PrefixFrom(via, f.Bits()))
+	for _, t := range [...]uint32{table, netstate.TableLocal, netstate.TableMain, netstate.TableDefault} {
+		lengths := h.lengths[tableKey{f, t}]
+		if lengths == nil {
+			continue
+		}
+		for n := f.Bits(); n >= 0; n-- {
+			if !lengths[n] {
+				continue
+			}
+			best, found := onlinkRoute{}, false
+			for _, r := range h.onlink[onlinkKey{tableKey{f, t}, full.cut(uint8(n))}] {
+				if (dev == "" || r.dev == dev) && (!found || r.metric < best.metric) {
+					best, found = r, true
+				}
+			}
+			if found {
+				return best, true
+			}
+		}
+	}
+	return onlinkRoute{}, false
+}
+
+// stands finds the route of the state with this key.
+func (h *hostView) stands(k netstate.RouteKey) *netstate.Route {
+	s := &h.b.facts.State
+	if h.standing == nil {
+		h.standing = make(map[netstate.RouteKey]int, len(s.Routes))
+		for i := range s.Routes {
+			if _, ok := h.standing[s.Routes[i].Key()]; !ok {
+				h.standing[s.Routes[i].Key()] = i
+			}
+		}
+	}
+	if i, ok := h.standing[k]; ok {
+		return &s.Routes[i]
+	}
+	return nil
+}
+
+// hopQuery is what a next hop's answer depends on.
+type hopQuery struct {
+	family netstate.Family // of the route
+	table  uint32
+	local  bool // a route of type local
+	via    netip.Addr
+	dev    string
+	onlink bool
+}
+
+// hopAnswer is the link of a next hop, or what is wrong with it.
+type hopAnswer struct {
+	dev      string
+	key      string // the key of the route that is wrong
+	what, do string // what is empty where nothing is
+}
+
+// resolve finds the link of a next hop and checks it as the kernel would.
+func (h *hostView) resolve(q hopQuery) hopAnswer {
+	if q == h.lastQ && h.lastQ.family != 0 {
+		return h.lastA
+	}
+	a, ok := h.hops[q]
+	if !ok {
+		a = h.judge(q)
+		h.hops[q] = a
+	}
+	h.lastQ, h.lastA = q, a
+	return a
+}
+
+func (h *hostView) judge(q hopQuery) hopAnswer {
+	if q.dev != "" {
+		l := h.links[q.dev]
+		if l == nil {
+			return hopAnswer{key: "dev", what: fmt.Sprintf("no link named %s in this namespace; %s", q.dev, h.linkNames())}
+		}
+		if q.dev = l.Name; !l.Up && !q.local {
+			return hopAnswer{key: "dev", what: fmt.Sprintf("%s is down, and the kernel takes no routes through it", q.dev), do: fmt.Sprintf("set it up first (ip link set %s up)", q.dev)}
+		}
+	}
+	switch {
+	case q.via.IsValid():
+		return h.judgeGateway(q)
+	case q.dev != "":
+		return hopAnswer{dev: q.dev}
+	case q.local:
+		for i := range h.b.facts.State.Links {
+			if h.b.facts.State.Links[i].Loopback {
+				return hopAnswer{dev: h.b.facts.State.Links[i].Name}
+			}
+		}
+		return hopAnswer{dev: "lo"}
+	}
+	return hopAnswer{key: "to", what: "the route says neither via nor dev", do: "name the gateway, or the link"}
+}
+
+func (h *hostView) judgeGateway(q hopQuery) hopAnswer {
+	f := netstate.FamilyOf(q.via)
+	switch {
+	case q.onlink && q.dev == "":
+		return hopAnswer{key: "dev", what: "onlink needs the name of the link", do: "add dev"}
+	case f == netstate.IPv6 && q.via.IsLinkLocalUnicast() && q.dev == "":
+		return hopAnswer{key: "dev", what: fmt.Sprintf("%s is a link-local address, which every link may have", q.via), do: "add dev"}
+	case f == netstate.IPv6 && h.isAddress(q.via):
+		return hopAnswer{key: "via", what: fmt.Sprintf("%s is an address of this host", q.via), do: "use the gateway's address"}
+	case q.onlink, f == netstate.IPv6 && q.via.IsLinkLocalUnicast():
+		return hopAnswer{dev: q.dev}
+	case q.dev != "" && h.onSubnet(q.via, q.dev):
+		return hopAnswer{dev: q.dev}
+	}
+	if r, ok := h.findOnlink(f, q.table, q.via, q.dev); ok {
+		if l := h.links[r.dev]; l != nil && !l.Up {
+			return hopAnswer{key: "via", what: fmt.Sprintf("%s is reached by %s, which is down", q.via, r.dev), do: fmt.Sprintf("set it up first (ip link set %s up)", r.dev)}
+		}
+		if !r.local {
+			return hopAnswer{dev: r.dev}
+		}
+		return hopAnswer{key: "via", what: fmt.Sprintf("%s is an address of this host", q.via), do: "use the gateway's address"}
+	}
+	if q.dev == "" {
+		if dev := h.linkOf(q.via); dev != "" {
+			return hopAnswer{dev: dev}
+		}
+	}
+	return h.notOnSubnet(q, f)
+}
+
+// linkOf is the link with the narrowest subnet that holds the gateway.
+func (h *hostView) linkOf(via netip.Addr) string {
+	dev, bits := "", -1
+	for i := range h.b.facts.State.Addrs {
+		a := &h.b.facts.State.Addrs[i]
+		if l := h.links[a.Dev]; subnet(a).Contains(via) && subnet(a).Bits() > bits && l != nil && l.Up {
+			dev, bits = a.Dev, subnet(a).Bits()
+		}
+	}
+	return dev
+}
+
+func (h *hostView) notOnSubnet(q hopQuery, f netstate.Family) hopAnswer {
+	texts, nets := h.subnets(f, q.dev)
+	a := hopAnswer{key: "via"}
+	switch {
+	case q.dev == "":
+		a.what = fmt.Sprintf("%s is on no subnet of this namespace", q.via)
+		if len(texts) > 0 {
+			a.what += " (" + some(texts) + ")"
+		}
+		a.do = "name the link with dev and set onlink: true"
+	case len(texts) == 0:
+		a.what = fmt.Sprintf("%s is not on a subnet of %s, which has no %s address", q.via, q.dev, f)
+		a.do = "set onlink: true"
+	default:
+		a.what = fmt.Sprintf("%s is not on a subnet of %s (%s)", q.via, q.dev, some(texts))
+		a.do = "set onlink: true"
+	}
+	if len(nets) > 0 {
+		a.do += ", or use a gateway in " + some(nets)
+	}
+	return a
+}
