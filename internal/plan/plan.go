@@ -33,6 +33,19 @@ type Plan struct {
 	Satisfied []Finding // wanted, and provided by a foreign object: left as it is
 	Conflicts []Finding // wanted, but a foreign object stands in the way
 	Orphans   []Finding // ours by mark, but no record says whose
+	// Trees says what the compiled ops mean in the users' rules.
+	Trees []TreeChange
+}
+
+// TreeChange is what a plan changes in one goto tree, in the users' rules.
+type TreeChange struct {
+	Family    netstate.Family
+	Gate, End uint32 // its priorities
+	Rules     int    // how many rules of the user it stands for; 0: it goes
+	// Add and Remove are the users' rules that are new and that go. Both may be
+	// empty where only the tree's shape changes.
+	Add    []desired.Rule
+	Remove []netstate.Rule
 }
 
 // Finding is an object of the kernel that the plan speaks of but does not change.

@@ -1,0 +1,94 @@
+package plan
+
+import (
+	"slices"
+
+	"github.com/viarule/viarule/internal/desired"
+	"github.com/viarule/viarule/internal/netstate"
+)
+
+// Diff works out what leads from in.Have to in.Want. It never fails: what cannot
+// or must not be done is among the plan's findings. The plan points into in,
+// which must not be changed while it is in use.
+//
+// Whatever op of the plan is the last one that is carried out, Diff of the state
+// then leads on to in.Want, and Undo leads back.
+func Diff(in Input) Plan {
+	p := Plan{}
+	var s stages
+	diffRoutes(&p, &s, in.Want.Routes, in.Have.Routes, in.Adopt, func(r *netstate.Route) bool {
+		return in.Prune || in.Recorded.Routes[r.Key()]
+	})
+	rules := ruleDiff{p: &p, s: &s, listed: in.Want.Listed, adopt: in.Adopt, mayDrop: func(r *netstate.Rule) bool {
+		return in.Prune || in.Recorded.Rules[*r]
+	}}
+	rules.families(in.Have.Rules, in.Want.Rules, func(f netstate.Family) []span { return wantedSpans(in.Want.Trees, f) })
+	diffSysctls(&s, &in)
+	p.Ops = s.list()
+	return p
+}
+
+// families runs the diff once for each family.
+func (d *ruleDiff) families(have []netstate.Rule, want []desired.Rule, spans func(netstate.Family) []span) {
+	have4, have6 := sortRules(have, func(r *netstate.Rule) *netstate.Rule { return r })
+	want4, want6 := sortRules(want, func(r *desired.Rule) *netstate.Rule { return &r.Rule })
+	for _, f := range netstate.Families {
+		one := *d
+		one.have, one.want, one.spans = have4, want4, spans(f)
+		if f == netstate.IPv6 {
+			one.have, one.want = have6, want6
+		}
+		one.run()
+	}
+}
+
+// wantedSpans gives the spans of a family's trees by priority.
+func wantedSpans(trees []desired.Tree, f netstate.Family) []span {
+	var spans []span
+	for i := range trees {
+		if t := &trees[i]; t.Family == f && t.Gate < t.End {
+			spans = append(spans, span{family: f, gate: t.Gate, end: t.End, origin: t.Origin, rules: t.Rules})
+		}
+	}
+	return apartSpans(spans)
+}
+
+// apartSpans sorts spans and leaves out those that overlap an earlier one.
+func apartSpans(spans []span) []span {
+	slices.SortStableFunc(spans, func(a, b span) int { return int(int64(a.gate) - int64(b.gate)) })
+	out := spans[:0]
+	for _, sp := range spans {
+		if len(out) == 0 || out[len(out)-1].end < sp.gate {
+			out = append(out, sp)
+		}
+	}
+	return out
+}
+
+// diffSysctls sets what is wanted and puts back what nobody wants any more.
+func diffSysctls(s *stages, in *Input) {
+	set := func(v *netstate.Sysctl, reason string, origin desired.Origin) {
+		old, known := in.Sysctls[v.Key]
+		if known && old == v.Value {
+			return
+		}
+		op := Op{Change: netstate.Change{Verb: netstate.Replace, Sysctl: v}, Reason: reason, Origin: origin}
+		if known {
+			op.BeforeSysctl = &netstate.Sysctl{Key: v.Key, Value: old}
+		}
+		s.add(stageSysctls, op)
+	}
+	wanted := make(map[string]bool)
+	for i := range in.Want.Sysctls {
+		if v := &in.Want.Sysctls[i]; !wanted[v.Key] {
+			wanted[v.Key] = true
+			set(&v.Sysctl, "value changed", v.Origin)
+		}
+	}
+	for i := range in.Restore {
+		if v := &in.Restore[i]; !wanted[v.Key] {
+			wanted[v.Key] = true
+			set(v, "put back: nobody wants it any more", desired.Origin{})
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package plan
+
+import "github.com/viarule/viarule/internal/netstate"
+
+// The stages of a plan, in the order in which they are sent. New before old:
+// whatever the old way needs goes only when all of the new way stands.
+const (
+	stageLinkRoutes    = 1 + iota // a gateway must be on a link when a route by it is added
+	stageGatewayRoutes            // and a table is filled before a rule looks it up
+	stageEnds                     // the nop that a tree ends in, so that its gate finds it
+	stageGates                    // gates before trees that are not complete
+	stageRules                    // all other new rules, downward; and what is removed behind a gate
+	stageOpen                     // the gates go: the switch
+	stageSysctls
+	stageClose            // gates before trees that go
+	stageOldRules         // upward
+	stageOldGates         // gates of trees that are gone; what they jump to still stands
+	stageOldEnds          // the nop that they jumped to
+	stageOldGatewayRoutes // nothing looks the tables up any more
+	stageOldLinkRoutes    // and nothing goes by a gateway on these links
+	numStages             //
+)
+
+// stages collects the ops of a plan by stage.
+type stages [numStages][]Op
+
+func (s *stages) add(stage int, op Op) {
+	op.Stage = stage
+	s[stage] = append(s[stage], op)
+}
+
+// list gives all ops in order.
+func (s *stages) list() []Op {
+	n := 0
+	for i := range s {
+		n += len(s[i])
+	}
+	if n == 0 {
+		return nil
+	}
+	ops := make([]Op, 0, n)
+	for i := range s {
+		ops = append(ops, s[i]...)
+	}
+	return ops
+}
+
+// reserved says whether a priority is one of the kernel's own rules, which
+// viarule never changes.
+func reserved(priority uint32) bool {
+	return priority == 0 || priority == 32766 || priority == 32767
+}
+
+// ours says whether a mark is the one that viarule gives to what it makes for
+// objects.
+func ours(protocol uint8) bool { return protocol == netstate.ProtocolObject }
+
+// kernelMade is the mark of what the kernel makes by itself (RTPROT_KERNEL):
+// the kernel removes it by itself too, so it is never taken over.
+const kernelMade = 2
+
+// byLength gives ops on routes sorted by family and by the length of the prefix,
+// the longest first, those of one length in the order in which they stand. So no
+// packet falls from a route that stands to a shorter one that is new while the
+// route that is to decide is still missing.
+func byLength(ops []Op) []Op {
+	rank := func(op *Op) int {
+		n := 128 - op.Route.To.Bits()
+		if op.Route.Family == netstate.IPv6 {
+			n += 130
+		}
+		return n
+	}
+	var first [2*130 + 1]int // of each rank, in the sorted list
+	for i := range ops {
+		first[rank(&ops[i])+1]++
+	}
+	for i := 1; i < len(first); i++ {
+		first[i] += first[i-1]
+	}
+	sorted := make([]Op, len(ops))
+	for i := range ops {
+		r := rank(&ops[i])
+		sorted[first[r]] = ops[i]
+		first[r]++
+	}
+	return sorted
+}

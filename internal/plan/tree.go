@@ -1,0 +1,306 @@
+package plan
+
+import (
+	"slices"
+
+	"github.com/viarule/viarule/internal/desired"
+	"github.com/viarule/viarule/internal/netstate"
+)
+
+// span is the priorities of a goto tree, from its gate to the nop that ends it.
+// While the gate (`from all goto END`) stands, packets go past all that lies
+// between; so what changes there is of no consequence.
+type span struct {
+	family    netstate.Family
+	gate, end uint32
+	origin    desired.Origin
+	rules     int  // of the user that it stands for
+	keepGate  bool // an undo to a state in which the gate stood
+
+	standing bool // the gate stands already
+	gated    bool // the edits are made behind the gate
+	blocked  bool // something foreign lies between: nothing is changed
+	old      bool // nobody wants it any more
+}
+
+// gateRule is the rule that closes the span.
+func (sp *span) gateRule() *netstate.Rule {
+	return &netstate.Rule{Family: sp.family, Priority: sp.gate, Action: netstate.Goto, Goto: sp.end, Protocol: netstate.ProtocolObject}
+}
+
+// checkSpan gives the span its groups, and sees whether something else stands in
+// it: gotos would lead past that.
+func (d *ruleDiff) checkSpan(sp *span) {
+	for _, g := range d.within(sp.gate, sp.end) {
+		g.span = sp
+	}
+	if sp.end-sp.gate < 2 {
+		return
+	}
+	inside := d.between(sp.gate+1, sp.end-1)
+	for i := range inside {
+		if r := &inside[i]; !ours(r.Protocol) || d.isKept(r) {
+			sp.blocked = true
+			d.p.Conflicts = append(d.p.Conflicts, Finding{Rule: r, Origin: sp.origin, What: "it stands between the rules of a tree, which packets jump over"})
+		}
+	}
+}
+
+// isKept says whether r, a rule of d.have, is ours by mark and stays whatever is wanted.
+func (d *ruleDiff) isKept(r *netstate.Rule) bool {
+	i, found := slices.BinarySearchFunc(d.groups, r.Priority, comparePriority)
+	if !found {
+		return false
+	}
+	for _, e := range d.groups[i].cur {
+		if e.rule == r {
+			return e.kind == kept
+		}
+	}
+	return false
+}
+
+// within returns the changing groups of the priorities from lo to hi.
+func (d *ruleDiff) within(lo, hi uint32) []*group {
+	from, _ := slices.BinarySearchFunc(d.groups, lo, comparePriority)
+	to, found := slices.BinarySearchFunc(d.groups, hi, comparePriority)
+	if found {
+		to++
+	}
+	return d.groups[from:max(from, to)]
+}
+
+func comparePriority(g *group, p uint32) int {
+	switch {
+	case g.priority < p:
+		return -1
+	case g.priority > p:
+		return 1
+	}
+	return 0
+}
+
+// changing returns the changing group of a priority, or nil.
+func (d *ruleDiff) changing(p uint32) *group {
+	if gs := d.within(p, p); len(gs) > 0 {
+		return gs[0]
+	}
+	return nil
+}
+
+// isGate says whether an unwanted rule that no record knows is the gate of a
+// tree: of a wanted one, or of one whose end stands and is accounted for. Gates
+// come and go within one run, so records do not hold them.
+func (d *ruleDiff) isGate(r *netstate.Rule) bool {
+	if !bareGoto(r) {
+		return false
+	}
+	if slices.ContainsFunc(d.spans, func(sp span) bool { return sp.gate == r.Priority }) {
+		return true
+	}
+	ends := d.at(r.Goto)
+	return slices.ContainsFunc(ends, func(e netstate.Rule) bool {
+		return ours(e.Protocol) && bareNop(&e) && (d.mayDrop(&e) || slices.ContainsFunc(d.want, func(w desired.Rule) bool { return w.Rule == e }))
+	})
+}
+
+// planSpan decides how the groups of a wanted tree are changed: behind the gate
+// where packets go past the tree anyway, else in place, which needs no gate and
+// leaves no gap. Only where that cannot be done does the gate close a tree that
+// is in use; desired chooses a new span for such changes.
+func (d *ruleDiff) planSpan(sp *span) {
+	groups := d.within(sp.gate, sp.end)
+	changes := false
+	others := false // at the gate's priority: a message for the gate might hit one of them
+	for _, g := range groups {
+		changes = changes || len(g.adds) > 0 || len(g.dels) > 0
+	}
+	at := d.at(sp.gate)
+	for i := range at {
+		switch r := &at[i]; {
+		case !ours(r.Protocol):
+		case !bareGoto(r):
+			others = true
+		case r.Goto == sp.end:
+			sp.standing = true
+		}
+	}
+	if !changes || sp.blocked {
+		return
+	}
+	if sp.keepGate {
+		sp.gated = true
+		return
+	}
+	if others || reserved(sp.gate) {
+		sp.standing = false
+		return
+	}
+	used := slices.ContainsFunc(d.between(sp.gate, sp.end-1), func(r netstate.Rule) bool { return ours(r.Protocol) })
+	sp.gated = sp.standing || !used || !d.inPlace(sp, groups)
+}
+
+// inPlace says whether a tree that is in use can be changed group by group: new
+// rules downward, then old ones upward. Each group by itself shows every packet
+// its old or its new decision. A packet that comes through several groups must
+// not meet the new decision of one and the old of the next where they are made
+// for each other, so gotos may only begin to lead to groups that are wholly new,
+// and cease to lead to groups that go as a whole.
+func (d *ruleDiff) inPlace(sp *span, groups []*group) bool {
+	left := make(map[uint32]bool) // where gotos lead that go
+	for _, g := range groups {
+		for _, x := range g.dels {
+			if r := g.cur[x].rule; r.Action == netstate.Goto && !g.wants(r) {
+				left[r.Goto] = true
+			}
+		}
+	}
+	for _, g := range groups {
+		if g.priority == sp.end || len(g.want) == 0 && left[g.priority] {
+			continue // when its turn comes, nothing leads to it
+		}
+		if !g.safe || !closed(sp, g) {
+			return false
+		}
+		isNew := !slices.ContainsFunc(g.cur, func(e entry) bool { return e.kind == mine })
+		for _, t := range g.adds {
+			if t.Action != netstate.Goto || t.Goto == sp.end || g.stands(&t.Rule.Rule) {
+				continue
+			}
+			to := d.changing(t.Goto)
+			unchanged := to == nil && isNew
+			if fresh := to != nil && !slices.ContainsFunc(to.cur, func(e entry) bool { return e.kind == mine }); !fresh && !unchanged {
+				return false
+			}
+		}
+		for _, x := range g.dels {
+			r := g.cur[x].rule
+			if r.Action != netstate.Goto || r.Goto == sp.end || g.wants(r) {
+				continue
+			}
+			if to := d.changing(r.Goto); to == nil || len(to.want) > 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// closed says whether packets leave the group for the end of the tree, before
+// and after, so that what is appended is not seen too early and the next group
+// not at all. The group that turns away what is outside of the whole tree is
+// excepted: what it lets through goes on.
+func closed(sp *span, g *group) bool {
+	ends := func(r *netstate.Rule) bool { return r.Action == netstate.Goto && r.Goto == sp.end }
+	var before, after []*netstate.Rule
+	for i := range g.cur {
+		if g.cur[i].kind == mine {
+			before = append(before, g.cur[i].rule)
+		}
+	}
+	for i := range g.want {
+		after = append(after, &g.want[i].Rule.Rule)
+	}
+	for _, rules := range [...][]*netstate.Rule{before, after} {
+		if len(rules) == 0 || ends(rules[len(rules)-1]) && !rules[len(rules)-1].Not {
+			continue
+		}
+		if slices.ContainsFunc(rules, func(r *netstate.Rule) bool { return !r.Not || !ends(r) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// stands says whether an equal rule of ours stands in the group.
+func (g *group) stands(r *netstate.Rule) bool {
+	return slices.ContainsFunc(g.cur, func(e entry) bool { return e.kind != foreign && *e.rule == *r })
+}
+
+// wants says whether an equal rule is wanted in the group.
+func (g *group) wants(r *netstate.Rule) bool {
+	return slices.ContainsFunc(g.want, func(t target) bool { return t.Rule.Rule == *r })
+}
+
+// planOldSpans finds the trees of which nothing is wanted any more, by their
+// shape: a nop, and gotos to it. All of such a tree goes at one moment, by a gate
+// before it.
+func (d *ruleDiff) planOldSpans() {
+	var going []*netstate.Rule
+	for _, g := range d.groups {
+		if g.span == nil {
+			for _, x := range g.dels {
+				going = append(going, g.cur[x].rule)
+			}
+		}
+	}
+	for _, sp := range shapes(going) {
+		if d.gateOld(&sp) {
+			for _, g := range d.within(sp.gate, sp.end) {
+				g.span = &sp
+				if len(g.dels) == len(g.cur) {
+					slices.Sort(g.dels) // behind the gate; each is the first when its turn comes
+				}
+			}
+		}
+	}
+}
+
+// gateOld works out where the gate of an old tree stands or can be put. It gives
+// false where there can be none, or where none is needed.
+func (d *ruleDiff) gateOld(sp *span) bool {
+	inside, all := 0, 0
+	for _, g := range d.within(sp.gate+1, sp.end) {
+		if len(g.adds) > 0 || g.span != nil {
+			return false
+		}
+		all += len(g.dels)
+		if g.priority < sp.end {
+			inside += len(g.dels)
+		}
+	}
+	// Whatever else stands between would be jumped over.
+	if len(d.between(sp.gate+1, sp.end-1)) != inside || all < 3 && !sp.keepGate {
+		return false
+	}
+	sp.old, sp.gated = true, true
+	if g := d.changing(sp.gate); sp.keepGate {
+		sp.standing = true
+		return g != nil && len(g.dels) == 1 && g.span == nil
+	} else if g != nil && len(g.adds) > 0 {
+		return false
+	}
+	return !reserved(sp.gate) && !slices.ContainsFunc(d.at(sp.gate), func(r netstate.Rule) bool { return ours(r.Protocol) })
+}
+
+// shapes finds the trees among rules of ours, which are sorted by priority: each
+// nop that gotos lead to, with the first of those gotos. Where that one is alone
+// and takes every packet it is the gate, and keepGate is set.
+func shapes(rules []*netstate.Rule) []span {
+	first := make(map[uint32]int) // target → index of the first goto to it
+	var spans []span
+	for i, r := range rules {
+		switch {
+		case r.Action == netstate.Goto:
+			if _, ok := first[r.Goto]; !ok {
+				first[r.Goto] = i
+			}
+		case bareNop(r):
+			at, ok := first[r.Priority]
+			if !ok {
+				continue
+			}
+			lo := rules[at]
+			alone := (at == 0 || rules[at-1].Priority != lo.Priority) && rules[at+1].Priority != lo.Priority
+			sp := span{family: r.Family, gate: lo.Priority - 1, end: r.Priority}
+			if alone && bareGoto(lo) {
+				sp.gate, sp.keepGate = lo.Priority, true
+			}
+			if lo.Priority > 0 && (len(spans) == 0 || spans[len(spans)-1].end < sp.gate) {
+				spans = append(spans, sp)
+			}
+			delete(first, r.Priority)
+		}
+	}
+	return spans
+}
