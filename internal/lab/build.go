@@ -132,8 +132,8 @@ func (b *builder) addHost(ctx context.Context, sp *space) error {
 
 // baseline makes a namespace the same whatever the machine is set to: a new one
 // takes IPv4 settings over from the first namespace. Addresses are usable at
-// once (no duplicate address detection), and nothing comes from router
-// advertisements.
+// once (no duplicate address detection), nothing comes from router
+// advertisements, and routers say no every time, not once a second.
 func baseline(h *Host) []netstate.Sysctl {
 	on := "0"
 	if h.Forwarding {
@@ -141,6 +141,8 @@ func baseline(h *Host) []netstate.Sysctl {
 	}
 	return []netstate.Sysctl{
 		{Key: "net/ipv4/ip_forward", Value: on},
+		{Key: "net/ipv4/icmp_ratelimit", Value: "0"},
+		{Key: "net/ipv6/icmp/ratelimit", Value: "0"},
 		{Key: "net/ipv4/conf/all/rp_filter", Value: "0"},
 		{Key: "net/ipv4/conf/default/rp_filter", Value: "0"},
 		{Key: "net/ipv6/conf/all/disable_ipv6", Value: "0"},
@@ -248,6 +250,14 @@ func (b *builder) raise(ctx context.Context) error {
 		}
 	}
 	for host, names := range links {
+		// The link watch runs once a second. Asking for a link by its name, as a
+		// change of it does first, makes it look at once (rtnl_getlink since Linux
+		// 6.9); before, it is waited for.
+		for _, name := range names {
+			if err := b.conns[host].SetLink(ctx, name, kernel.LinkUpdate{Up: &up}); err != nil {
+				return fmt.Errorf("host %s: set link %s up: %w", host, name, err)
+			}
+		}
 		if err := awaitRunning(ctx, b.lab.Namespace(host), names); err != nil {
 			return err
 		}

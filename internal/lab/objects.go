@@ -2,13 +2,20 @@ package lab
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"os"
+	"path/filepath"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/viarule/viarule/internal/spec"
+	"github.com/viarule/viarule/internal/specfile"
 )
 
 // readObjects reads one item of a host's objects: the name of a file beside the
-// lab file, or an object written out in it.
+// lab file, or an object written out in it. What is wrong in the objects is wrong
+// in the lab; warnings are left to whoever applies them.
 func readObjects(v value, text []byte, dir *os.Root) (Objects, bool) {
 	var o Objects
 	switch {
@@ -28,7 +35,13 @@ func readObjects(v value, text []byte, dir *os.Root) (Objects, bool) {
 			v.bad("", "cannot read %s: %v", name, err)
 			return o, false
 		}
-		o = Objects{File: name, Text: body}
+		o = Objects{File: filepath.Join(dir.Name(), name), Text: body}
+	}
+	_, problems := specfile.Parse(o.File, o.Text)
+	for i := range problems {
+		if problems[i].Severity == spec.Error && len(v.r.problems) < maxProblems {
+			v.r.problems = append(v.r.problems, problems[i])
+		}
 	}
 	return o, true
 }
@@ -76,8 +89,9 @@ func cut(text []byte, node *yaml.Node) []byte {
 	}
 	// An object in flow style, {...}, may not stand alone on its lines. Then the
 	// library writes it anew: the line of its beginning is still right.
-	var again yaml.Node
-	if err := yaml.Unmarshal(out.Bytes(), &again); err == nil && len(again.Content) == 1 && same(again.Content[0], node) {
+	var again, more yaml.Node
+	dec := yaml.NewDecoder(bytes.NewReader(out.Bytes()))
+	if dec.Decode(&again) == nil && len(again.Content) == 1 && same(again.Content[0], node) && errors.Is(dec.Decode(&more), io.EOF) {
 		return out.Bytes()
 	}
 	out.Reset()

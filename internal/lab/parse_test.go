@@ -155,41 +155,60 @@ func TestWhatFollowsFromTheFileIsFilledIn(t *testing.T) {
 
 // An object in the lab file is handed on with its lines where they are.
 func TestObjectsKeepTheirLines(t *testing.T) {
-	const head = "apiVersion: viarule.io/v1alpha1\nkind: Lab\nmetadata: {name: x}\nspec:\n  hosts:\n  - name: a\n    objects:\n"
+	const head = "spec:\n  objects:\n"
 	for _, c := range []struct {
 		name, text string
 		line       int // of the key "name"
 	}{
-		{"block", head + "    - kind: K\n      # a comment\n# another\n\n      metadata:\n        name: n\n      text: |\n        a\n         b\n  - name: b\n", 13},
-		{"first of two", head + "    - kind: K\n      metadata: {name: n}\n    - kind: L\n", 9},
-		{"flow on one line", head + "    - {kind: K, metadata: {name: n}} # comment\n  - name: b\n", 8},
-		{"flow in a flow", strings.TrimSuffix(head, "\n") + " [{kind: K, metadata: {name: n}}, {kind: L}]\n", 7},
+		{"block", head + "    - kind: K\n      # a comment\n# another\n\n      metadata:\n        name: n\n      text: |\n        a\n         b\n  - name: b\n", 8},
+		{"first of two", head + "    - kind: K\n      metadata: {name: n}\n    - kind: L\n", 4},
+		{"flow on one line", head + "    - {kind: K, metadata: {name: n}} # comment\n  - name: b\n", 3},
+		{"carriage returns", strings.ReplaceAll(head+"  - kind: K\n    metadata:\n      name: n\n  - kind: L\n", "\n", "\r\n"), 5},
+		// Written anew by the library, beginning at the line of its own beginning.
+		{"flow in a flow", "spec:\n  objects: [{kind: K, metadata: {name: n}}, {kind: L}]\n", 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l, err := Parse("lab.yaml", []byte(c.text), nil)
-			if err != nil {
+			var whole, doc yaml.Node
+			if err := yaml.Unmarshal([]byte(strings.Replace(c.text, "  - name: b\n", "", 1)), &whole); err != nil {
 				t.Fatal(err)
 			}
-			o := l.Hosts[0].Objects[0]
-			var doc yaml.Node
-			if err := yaml.Unmarshal(o.Text, &doc); err != nil {
-				t.Fatalf("%v\n%s", err, o.Text)
+			object := whole.Content[0].Content[1].Content[1].Content[0]
+			text := cut([]byte(c.text), object)
+			if err := yaml.Unmarshal(text, &doc); err != nil {
+				t.Fatalf("%v\n%s", err, text)
 			}
-			found := 0
-			var walk func(n *yaml.Node)
-			walk = func(n *yaml.Node) {
-				if n.Value == "name" {
-					found = n.Line
-				}
-				for _, m := range n.Content {
-					walk(m)
-				}
+			if !same(object, doc.Content[0]) {
+				t.Errorf("another object:\n%s", text)
 			}
-			walk(&doc)
-			if o.File != "lab.yaml" || (found != c.line && c.name != "flow in a flow") || found < c.line {
-				t.Errorf("file %s, line %d, want %d:\n%s", o.File, found, c.line, o.Text)
+			if got := strings.Count(string(text[:strings.Index(string(text), "name")]), "\n") + 1; got != c.line {
+				t.Errorf("the name is on line %d, want %d:\n%s", got, c.line, text)
 			}
 		})
+	}
+}
+
+// What is wrong in an object is found before anything is made.
+func TestObjectsAreRead(t *testing.T) {
+	const head = "apiVersion: viarule.io/v1alpha1\nkind: Lab\nmetadata: {name: x}\nspec:\n  hosts:\n  - name: a\n    objects:\n"
+	const bad = "apiVersion: viarule.io/v1alpha1\nkind: RoutingPolicy\nmetadata: {name: p}\nspec:\n  rules:\n  - {from: [10.0.0.1/8], table: main}\n"
+	dir := t.TempDir()
+	file := filepath.Join(dir, "p.yaml")
+	if err := os.WriteFile(file, []byte(bad), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lab := filepath.Join(dir, "lab.yaml")
+	for text, want := range map[string]string{
+		head + "    - p.yaml\n": file + ":6: ",
+		head + "    - " + strings.ReplaceAll(bad, "\n", "\n      "): lab + ":13: ",
+	} {
+		if err := os.WriteFile(lab, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(lab)
+		var in *InputError
+		if !errors.As(err, &in) || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), "10.0.0.1/8") {
+			t.Errorf("got %v; want %s... 10.0.0.1/8", err, want)
+		}
 	}
 }
 

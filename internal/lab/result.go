@@ -127,7 +127,9 @@ func (c *Check) judge(res *Result, re reply, enters, leaves []string, seenAs net
 	case seenAs != c.SeenAs:
 		res.Wrong = append(res.Wrong, "the server saw "+seenAs.String())
 	}
-	seen = append(seen, wayText("request in by ", "request came in nowhere", enters), wayText("answer out by ", "no answer left", leaves))
+	if at := strings.Join(c.watched(), " and "); at != "" {
+		seen = append(seen, wayText("request in by ", "no request came to "+at, enters), wayText("answer out by ", "no answer left "+at, leaves))
+	}
 	if c.Enters.Link != "" {
 		res.Wrong = append(res.Wrong, compareWay("the request", "came in by", c.Enters, enters, related(c.Enters))...)
 	}

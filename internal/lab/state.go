@@ -81,9 +81,13 @@ func (l *Lab) lockState(dir string) (*store, error) {
 
 func (s *store) path() string { return filepath.Join(s.dir, s.lab+".json") }
 
+// fresh is where a state is written before it takes the place of the old one.
+func (s *store) fresh() string { return s.path() + ".new" }
+
 // unlock gives the lock back; where there is no state, nothing is left behind.
 func (s *store) unlock() {
 	if _, err := os.Stat(s.path()); errors.Is(err, fs.ErrNotExist) {
+		os.Remove(s.fresh())     // of one that was killed while it wrote
 		os.Remove(s.lock.Name()) // while it is held: see lockState
 	}
 	s.lock.Close()
@@ -115,9 +119,8 @@ func (s *store) load() (*state, error) {
 func (s *store) save(st *state) error {
 	text, err := json.Marshal(st)
 	if err == nil {
-		tmp := s.path() + ".new"
-		if err = os.WriteFile(tmp, text, 0o600); err == nil {
-			err = os.Rename(tmp, s.path())
+		if err = os.WriteFile(s.fresh(), text, 0o600); err == nil {
+			err = os.Rename(s.fresh(), s.path())
 		}
 	}
 	if err != nil {

@@ -1,0 +1,304 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/viarule/viarule/internal/kernel"
+)
+
+// router is a lab of a client, a router r and a server; the text of r's further
+// keys and of the checks is filled in.
+const router = `
+apiVersion: viarule.io/v1alpha1
+kind: Lab
+metadata: {name: x}
+spec:
+  hosts:
+  - name: c
+    routes: [{to: default, via: 192.0.2.1}, {to: default, via: "2001:db8:c::1"}]
+  - name: r
+    forwarding: true
+    ROUTER
+  - name: s
+    addresses: [10.9.9.9/32, "fd09::9/128"]
+    routes: [{to: default, via: 198.51.100.1}, {to: default, via: "2001:db8:5::1"}]
+  links:
+  - kind: veth
+    ends:
+    - {host: c, name: e, addresses: [192.0.2.10/24, "2001:db8:c::10/64"], mac: "02:00:00:00:00:0c", mtu: 1400}
+    - {host: r, name: c, addresses: [192.0.2.1/24, "2001:db8:c::1/64"]}
+  - kind: veth
+    ends:
+    - {host: s, name: e, addresses: [198.51.100.10/24, "2001:db8:5::10/64"]}
+    - {host: r, name: s, addresses: [198.51.100.1/24, "2001:db8:5::1/64"], mac: "02:00:00:00:00:05", mtu: 1400}
+  checks:
+`
+
+// each writes a check for every protocol and both families; @ stands for the
+// server's address, # for the client's, $ for the router's on the server's side.
+func each(check string) string {
+	var out strings.Builder
+	for _, proto := range []string{"tcp, port: 80", "udp, port: 53", "icmp"} {
+		for fam, r := range map[string]*strings.Replacer{
+			"4": strings.NewReplacer("@", `198.51.100.10`, "#", `192.0.2.10`, "$", `198.51.100.1`),
+			"6": strings.NewReplacer("@", `"2001:db8:5::10"`, "#", `"2001:db8:c::10"`, "$", `"2001:db8:5::1"`),
+		} {
+			out.WriteString("  - {name: " + proto[:3] + fam + ", from: c, to: @, proto: " + proto + ", " + r.Replace(check) + "}\n")
+		}
+	}
+	s := out.String()
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		if strings.Contains(l, "4, from") {
+			lines[i] = strings.Replace(l, "to: @", "to: 198.51.100.10", 1)
+		} else {
+			lines[i] = strings.Replace(l, "to: @", `to: "2001:db8:5::10"`, 1)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestTraffic(t *testing.T) {
+	for _, c := range []struct {
+		name, router, checks string
+		fails                string // what each check says then
+	}{
+		{
+			name:   "through a router",
+			checks: each("source: #, expect: answer, seenAs: #, enters: e, answerLeaves: {host: r, link: c}"),
+		},
+		{
+			name:   "masqueraded",
+			router: "firewall: {masquerade: [s]}",
+			checks: each("expect: answer, seenAs: $, enters: e, answerLeaves: e"),
+		},
+		{
+			name:   "a router that prohibits",
+			router: `routes: [{to: 198.51.100.10/32, type: prohibit}, {to: "2001:db8:5::10/128", type: prohibit}]`,
+			checks: each("expect: refused, enters: {host: r, link: c}, timeout: 2s"),
+		},
+		{
+			name:   "a router that drops",
+			router: `routes: [{to: 198.51.100.10/32, type: blackhole}, {to: "2001:db8:5::10/128", type: blackhole}]`,
+			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 200ms"),
+		},
+		{
+			name:   "a rule that drops what comes in by a link",
+			router: `rules: [{priority: 7, iif: c, type: blackhole}]`,
+			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 200ms"),
+		},
+		{
+			name:   "a rule that looks elsewhere",
+			router: `{routes: [{to: default, type: unreachable, table: 99}], rules: [{priority: 7, from: 192.0.2.0/24, table: 99}]}`,
+			checks: `  - {name: a, from: c, to: 198.51.100.10, port: 80, expect: refused}
+  - {name: b, from: c, to: "2001:db8:5::10", port: 80, expect: answer}`,
+		},
+		{
+			name:   "a firewall that lets nothing begin",
+			router: "firewall: {forward: {newFrom: []}}",
+			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 200ms"),
+		},
+		{
+			name:   "a firewall that lets the server begin",
+			router: "firewall: {forward: {newFrom: [s]}}",
+			checks: `  - {name: a, from: c, to: 198.51.100.10, port: 80, expect: silence, timeout: 200ms}
+  - {name: b, from: s, to: 192.0.2.10, port: 80, expect: answer, seenAs: 198.51.100.10}`,
+		},
+		{
+			name: "destination translated",
+			router: `firewall: {dnat: [{in: c, to: 192.0.2.1, proto: tcp, port: 8080, toAddress: 10.9.9.9, toPort: 80},
+      {to: "2001:db8:c::1", proto: udp, port: 53, toAddress: "fd09::9"}, {to: 192.0.2.77, toAddress: 10.9.9.9}]}
+    addresses: [192.0.2.77/32]
+    routes: [{to: 10.9.9.9/32, via: 198.51.100.10}, {to: "fd09::9/128", via: "2001:db8:5::10"}]`,
+			checks: `  - {name: a, from: c, to: 192.0.2.1, port: 8080, server: {host: s, address: 10.9.9.9, port: 80}, expect: answer, seenAs: 192.0.2.10, enters: e}
+  - {name: b, from: c, to: "2001:db8:c::1", proto: udp, port: 53, server: {host: s, address: "fd09::9"}, expect: answer, enters: e, answerLeaves: {host: r, link: c}}
+  - {name: c, from: c, to: 192.0.2.77, proto: icmp, server: {host: s, address: 10.9.9.9}, expect: answer, enters: e}`,
+		},
+		{
+			name:   "a link that does not forward is no refusal",
+			router: `sysctls: {net/ipv4/conf/c/forwarding: 0}`,
+			checks: `  - {name: a, from: c, to: 198.51.100.10, port: 80, expect: refused, timeout: 200ms}`,
+			fails:  "a: no answer in 200ms",
+		},
+		{
+			name: "nobody has the address",
+			checks: `  - {name: a, from: c, to: 198.51.100.99, proto: udp, port: 80, expect: silence, timeout: 200ms, enters: {host: r, link: c}}
+  - {name: b, from: c, to: 198.51.100.99, port: 80, expect: silence, timeout: 200ms, enters: {host: r, link: s}}`,
+			fails: "b: the request came in by r/c",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			more := c.router
+			if strings.HasPrefix(more, "{") {
+				more = strings.NewReplacer("{routes: ", "routes: ", ", rules: ", "\n    rules: ", "}]}", "}]").Replace(more)
+			}
+			l, cfg := load(t, "", strings.Replace(router, "ROUTER", more, 1)+c.checks+"\n")
+			r, err := l.Test(t.Context(), cfg)
+			if got := failures(r); got != c.fails || (err == nil) != (c.fails == "") {
+				t.Errorf("got %v\n%s\nwant failures: %q", err, got, c.fails)
+			}
+		})
+	}
+}
+
+func TestLinksAreAsWritten(t *testing.T) {
+	l, cfg := load(t, "", strings.Replace(router, "ROUTER", "sysctls: {net/ipv4/conf/default/rp_filter: 2, net/ipv4/conf/c/rp_filter: 1}", 1)+"  - {name: a, from: c, to: 198.51.100.10, port: 80, expect: answer}\n")
+	if err := l.Up(t.Context(), cfg, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct{ host, link, mac string }{{"c", "e", "02:00:00:00:00:0c"}, {"r", "s", "02:00:00:00:00:05"}} {
+		st := snapshot(t, l.Namespace(want.host))
+		for _, k := range st.Links {
+			if k.Name == want.link && (k.MAC != want.mac || k.MTU != 1400 || !k.Up) {
+				t.Errorf("link %+v; want %s, MTU 1400, up", k, want.mac)
+			}
+		}
+	}
+	c, err := kernel.Open(l.Namespace("r"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for key, want := range map[string]string{"net/ipv4/conf/c/rp_filter": "1", "net/ipv4/conf/s/rp_filter": "2", "net/ipv4/ip_forward": "1"} {
+		if got, err := c.ReadSysctl(key); err != nil || got != want {
+			t.Errorf("%s = %s, %v; want %s", key, got, err, want)
+		}
+	}
+}
+
+func TestBridgeAndPolicy(t *testing.T) {
+	l, cfg := load(t, "../../examples/lab/routing-policy.yaml", "")
+	cfg.Apply = func(ctx context.Context, ns string, _ []Objects) error {
+		return change(ctx, ns,
+			"route 192.168.10.0/24 dev eth1 table 200 scope link",
+			"route 192.168.20.0/24 via 10.10.10.23 dev eth0 table 200",
+			"route default via 10.10.10.23 dev eth0 table 200",
+			"rule 2200 from 10.10.10.10/32 table 200",
+			"rule 300 from all to 12.12.12.12/32 table 254")
+	}
+	r, err := l.Test(t.Context(), cfg)
+	if err != nil {
+		t.Errorf("%v\n%s", err, failures(r))
+	}
+	if r.Passed != len(l.Checks) {
+		t.Errorf("%d of %d checks passed", r.Passed, len(l.Checks))
+	}
+}
+
+func snapshot(t *testing.T, ns string) (st struct {
+	Links []struct {
+		Name, MAC string
+		MTU       uint32
+		Up        bool
+	}
+}) {
+	t.Helper()
+	c, err := kernel.Open(ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s, err := c.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range s.Links {
+		st.Links = append(st.Links, struct {
+			Name, MAC string
+			MTU       uint32
+			Up        bool
+		}{k.Name, k.MAC, k.MTU, k.Up})
+	}
+	return st
+}
+
+// One address behind a VLAN and one behind a VRF. A kernel that has neither says
+// so, and nothing is left.
+const vlanAndVRF = `
+apiVersion: viarule.io/v1alpha1
+kind: Lab
+metadata: {name: x}
+spec:
+  hosts: [{name: a}, {name: b}]
+  links:
+  - kind: veth
+    ends: [{host: a, name: e}, {host: b, name: e}]
+  - kind: veth
+    ends: [{host: a, name: f, addresses: [10.2.0.1/24]}, {host: b, name: f, addresses: [10.2.0.2/24]}]
+  KINDS
+  checks:
+  - {name: one, from: a, to: 10.1.0.2, port: 80, expect: answer, enters: LINK}
+`
+
+func TestVLANAndVRF(t *testing.T) {
+	for _, c := range []struct{ kind, links, enters string }{
+		{"vlan", `- {kind: vlan, host: a, name: e.7, parent: e, id: 7, addresses: [10.1.0.1/24]}
+  - {kind: vlan, host: b, name: e.7, parent: e, id: 7, addresses: [10.1.0.2/24]}`, "e.7"},
+		{"vrf", `- {kind: bridge, host: a, name: br, ports: [e], addresses: [10.1.0.1/24]}
+  - {kind: vrf, host: b, name: red, table: 100, ports: [e], addresses: [10.1.0.2/24]}`, "e"},
+	} {
+		t.Run(c.kind, func(t *testing.T) {
+			l, cfg := load(t, "", strings.NewReplacer("KINDS", c.links, "LINK", c.enters).Replace(vlanAndVRF))
+			if c.kind == "vrf" {
+				// The server listens outside of the VRF; what comes in by it may reach it.
+				l.Checks[0].Proto = ICMP
+				l.host("b").Routes = nil
+			}
+			r, err := l.Test(t.Context(), cfg)
+			if errors.Is(err, kernel.ErrNotSupported) {
+				if !strings.Contains(err.Error(), "this kernel has no links of kind "+c.kind) {
+					t.Errorf("said: %v", err)
+				}
+				nothingLeft(t, l, cfg)
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Errorf("%v\n%s", err, failures(r))
+			}
+		})
+	}
+}
+
+func TestTwoLabsAtOnce(t *testing.T) {
+	var wg sync.WaitGroup
+	for range 3 {
+		l, cfg := load(t, twoUplinks, "")
+		l.Checks = slices.DeleteFunc(l.Checks, func(c Check) bool { return c.Expect == Silence })
+		wg.Go(func() {
+			if r, err := l.Test(context.Background(), cfg); err != nil {
+				t.Errorf("%v\n%s", err, failures(r))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestDecodeTakesAnything(t *testing.T) {
+	ok4 := append([]byte{0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2}, 0, 1, 0, 2, 0, 8, 0, 0)
+	p, ok := decode(ok4)
+	if !ok || p.src != netip.MustParseAddr("10.0.0.1") || p.dst != netip.MustParseAddr("10.0.0.2") || p.sport != 1 || p.dport != 2 {
+		t.Errorf("%v %+v", ok, p)
+	}
+	for i := range ok4 {
+		if _, ok := decode(ok4[:i]); ok {
+			t.Errorf("%d bytes decoded", i)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte{0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2, 0, 8, 0, 0})
+	f.Add(append(append([]byte{0x60, 0, 0, 0, 0, 8, 58, 64}, make([]byte, 32)...), 128, 0, 0, 0, 0, 0, 0, 0))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if p, ok := decode(b); ok && p.src.Is4() != p.dst.Is4() {
+			t.Fatal(p)
+		}
+	})
+}
