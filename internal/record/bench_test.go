@@ -1,6 +1,8 @@
 package record
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -61,4 +63,47 @@ func BenchmarkClaims100000Routes(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkManyObjects has 10,000 objects of one rule each.
+func BenchmarkManyObjects(b *testing.B) {
+	rules := manyRules(10_000).Rules
+	objects := make([]Object, len(rules))
+	for i := range objects {
+		objects[i] = Object{Ref: spec.Ref{Kind: spec.KindRoutingPolicy, Name: fmt.Sprint("policy-", i)}, File: "policies.yaml",
+			Text: []byte("apiVersion: viarule.io/v1alpha1\nkind: RoutingPolicy\nmetadata: {name: x}\nspec: {}\n"), Rules: rules[i : i+1]}
+	}
+	n := Store{b.TempDir()}.Namespace(1)
+	l, err := n.Lock("bench")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("stage and commit all", func(b *testing.B) {
+		for b.Loop() {
+			if err := errors.Join(l.Stage(Change{Put: objects}), l.Commit()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("stage and commit one", func(b *testing.B) {
+		for b.Loop() {
+			if err := errors.Join(l.Stage(Change{Put: objects[:1]}), l.Commit()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("list", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := n.List(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("claims", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := n.Claims(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

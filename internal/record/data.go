@@ -19,93 +19,150 @@ import (
 const (
 	maxText   = 1 << 30 // bytes of one object's YAML
 	maxStands = 1 << 26 // rules, and routes, of one object
+	maxData   = 1 << 40 // bytes of a data file
 	maxLine   = 64 << 10
 )
 
-// writeData writes a data file: the text, then what stands for the object, then
-// a line with the counts, by which a cut file is known.
-func writeData(path string, o *Object) error {
-	if len(o.Text) > maxText || len(o.Rules) > maxStands || len(o.Routes) > maxStands {
-		return &Error{path, fmt.Errorf("%s is too large to be recorded", o.Ref), "divide it"}
+// writeData writes the objects of one change into one data file: of each the
+// text, then what stands for it, then a line with the counts. It fills in where
+// in the file they are.
+func writeData(path string, objects []Object, entries []entry) error {
+	for i := range objects {
+		if o := &objects[i]; len(o.Text) > maxText || len(o.Rules) > maxStands || len(o.Routes) > maxStands {
+			return &Error{path, fmt.Errorf("%s is too large to be recorded", o.Ref), "divide it"}
+		}
 	}
 	return writeNew(path, func(f *os.File) error {
-		if _, err := f.Write(o.Text); err != nil {
-			return err
-		}
-		const chunk = 256 << 10
-		b := make([]byte, 0, chunk+maxLine)
-		flush := func(least int) error {
-			if len(b) < least {
-				return nil
-			}
-			_, err := f.Write(b)
-			b = b[:0]
-			return err
-		}
-		for i := range o.Rules {
-			var err error
-			if b, err = o.Rules[i].AppendText(b); err != nil {
-				return err
-			}
-			b = append(b, '\n')
-			if err := flush(chunk); err != nil {
+		w := dataWriter{f: f, b: make([]byte, 0, dataChunk+maxLine)}
+		for i := range objects {
+			if err := w.object(&objects[i], &entries[i]); err != nil {
 				return err
 			}
 		}
-		for i := range o.Routes {
-			b = append(appendRouteKey(b, &o.Routes[i]), '\n')
-			if err := flush(chunk); err != nil {
-				return err
-			}
-		}
-		b = fmt.Appendf(b, "end %d %d\n", len(o.Rules), len(o.Routes))
-		return flush(0)
+		return w.flush()
 	})
 }
 
-// readText gives the object of an entry without what stands for it.
-func (n Namespace) readText(e *entry) (Object, error) {
-	path := filepath.Join(n.Dir(), e.Data)
-	f, size, err := openRegular(path)
-	if err != nil {
-		return Object{}, err
-	}
-	defer f.Close()
-	if size < e.Text {
-		return Object{}, damaged(path, "it is cut off: %d bytes, and the text alone has %d", size, e.Text)
-	}
-	o := Object{Ref: e.ref(), File: e.File, Line: e.Line, DeletionPolicy: e.Policy,
-		Tables: e.Tables, Sysctls: sortedSysctls(e.Sysctls), Text: make([]byte, e.Text)}
-	if _, err := io.ReadFull(f, o.Text); err != nil {
-		return Object{}, damaged(path, "%w", err)
-	}
-	return o, nil
+// dataWriter collects lines, and writes them a chunk at a time.
+type dataWriter struct {
+	f       *os.File
+	b       []byte
+	written int64
 }
 
-// readStands reads what stands for an entry's object.
-func (n Namespace) readStands(e *entry, rule func(netstate.Rule), route func(netstate.RouteKey)) error {
-	path := filepath.Join(n.Dir(), e.Data)
-	f, size, err := openRegular(path)
-	if err != nil {
-		return err
+const dataChunk = 256 << 10
+
+func (w *dataWriter) flush() error {
+	n, err := w.f.Write(w.b)
+	w.written += int64(n)
+	w.b = w.b[:0]
+	return err
+}
+
+// line ends a line.
+func (w *dataWriter) line() error {
+	w.b = append(w.b, '\n')
+	if len(w.b) < dataChunk {
+		return nil
 	}
-	defer f.Close()
-	if size < e.Text {
-		return damaged(path, "it is cut off: %d bytes, and the text alone has %d", size, e.Text)
+	return w.flush()
+}
+
+func (w *dataWriter) at() int64 { return w.written + int64(len(w.b)) }
+
+func (w *dataWriter) object(o *Object, e *entry) error {
+	e.At = w.at()
+	if w.b = append(w.b, o.Text...); len(w.b) >= dataChunk {
+		if err := w.flush(); err != nil {
+			return err
+		}
 	}
-	if _, err := f.Seek(e.Text, io.SeekStart); err != nil {
-		return &Error{path, err, ""}
+	start := w.at()
+	for i := range o.Rules {
+		var err error
+		if w.b, err = o.Rules[i].AppendText(w.b); err != nil {
+			return err
+		}
+		if err := w.line(); err != nil {
+			return err
+		}
 	}
-	if err := decodeStands(f, e.Rules, e.Routes, rule, route); err != nil {
-		return damaged(path, "%w", err)
+	for i := range o.Routes {
+		w.b = appendRouteKey(w.b, &o.Routes[i])
+		if err := w.line(); err != nil {
+			return err
+		}
+	}
+	w.b = fmt.Appendf(w.b, "end %d %d", len(o.Rules), len(o.Routes))
+	err := w.line()
+	e.Size = w.at() - start
+	return err
+}
+
+// dataReader reads entries. It keeps the last file open, since the objects of one
+// change share one. The zero value is ready; Close it.
+type dataReader struct {
+	ns   Namespace
+	name string // of the open file
+	path string
+	file *os.File
+	size int64
+	in   *bufio.Reader
+}
+
+func (d *dataReader) Close() {
+	if d.file != nil {
+		d.file.Close()
+		d.file = nil
+	}
+}
+
+// open makes the file of e the current one.
+func (d *dataReader) open(e *entry) (err error) {
+	if d.file == nil || d.name != e.Data {
+		d.Close()
+		d.name, d.path = e.Data, filepath.Join(d.ns.Dir(), e.Data)
+		if d.file, d.size, err = openRegular(d.path); err != nil {
+			return err
+		}
+	}
+	if need := e.At + e.Text + e.Size; d.size < need {
+		return damaged(d.path, "it is cut off: it has %d bytes, and the index speaks of %d", d.size, need)
 	}
 	return nil
 }
 
-// decodeStands reads the lines behind the text of a data file. It gives on no
+// text gives the object of an entry without what stands for it.
+func (d *dataReader) text(e *entry) (Object, error) {
+	if err := d.open(e); err != nil {
+		return Object{}, err
+	}
+	o := Object{Ref: e.ref(), File: e.File, Line: e.Line, DeletionPolicy: e.Policy,
+		Tables: e.Tables, Sysctls: sortedSysctls(e.Sysctls), Text: make([]byte, e.Text)}
+	if _, err := d.file.ReadAt(o.Text, e.At); err != nil {
+		return Object{}, damaged(d.path, "%w", err)
+	}
+	return o, nil
+}
+
+// stands reads what stands for an entry's object.
+func (d *dataReader) stands(e *entry, rule func(netstate.Rule), route func(netstate.RouteKey)) error {
+	if err := d.open(e); err != nil {
+		return err
+	}
+	if d.in == nil {
+		d.in = bufio.NewReaderSize(nil, maxLine)
+	}
+	d.in.Reset(io.NewSectionReader(d.file, e.At+e.Text, e.Size))
+	if err := decodeStands(d.in, e.Rules, e.Routes, rule, route); err != nil {
+		return damaged(d.path, "%w", err)
+	}
+	return nil
+}
+
+// decodeStands reads the lines behind the text of an object. It gives on no
 // more rules and routes than the counts of the index say.
-func decodeStands(r io.Reader, rules, routes int, rule func(netstate.Rule), route func(netstate.RouteKey)) error {
-	in := bufio.NewReaderSize(r, maxLine)
+func decodeStands(in *bufio.Reader, rules, routes int, rule func(netstate.Rule), route func(netstate.RouteKey)) error {
 	for done := 0; ; done++ {
 		line, err := in.ReadSlice('\n')
 		if err != nil {

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io/fs"
@@ -184,7 +185,7 @@ func FuzzStands(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, rules, routes int) {
 		rules, routes = max(0, min(rules, 1000)), max(0, min(routes, 1000))
 		gotRules, gotRoutes := 0, 0
-		err := decodeStands(bytes.NewReader(data), rules, routes,
+		err := decodeStands(bufio.NewReader(bytes.NewReader(data)), rules, routes,
 			func(netstate.Rule) { gotRules++ },
 			func(k netstate.RouteKey) {
 				gotRoutes++

@@ -45,7 +45,8 @@ type set struct {
 	Sysctls []Sysctl `json:"sysctls,omitempty"`
 }
 
-// entry is an object in an index; Data names the file with the rest.
+// entry is an object in an index. The rest of it is in the file that Data names,
+// from byte At on: Text bytes of YAML, then Size bytes of what stands for it.
 type entry struct {
 	Kind    string              `json:"kind"`
 	Name    string              `json:"name"`
@@ -55,10 +56,20 @@ type entry struct {
 	Tables  map[string]uint32   `json:"tables,omitempty"`
 	Sysctls map[string]string   `json:"sysctls,omitempty"`
 	Data    string              `json:"data"`
-	Text    int64               `json:"text"` // bytes of YAML at the start of the data file
-	Rules   int                 `json:"rules"`
-	Routes  int                 `json:"routes"`
+	At      int64               `json:"at,omitempty"`
+	Text    int64               `json:"text"`
+	Size    int64               `json:"size"`
+	Rules   int                 `json:"rules,omitempty"`
+	Routes  int                 `json:"routes,omitempty"`
 }
+
+// place tells entries apart.
+type place struct {
+	data string
+	at   int64
+}
+
+func (e *entry) place() place { return place{e.Data, e.At} }
 
 func (e *entry) ref() spec.Ref { return spec.Ref{Kind: e.Kind, Name: e.Name} }
 
@@ -71,14 +82,14 @@ func (s *set) find(ref spec.Ref) *entry {
 	return nil
 }
 
-// all lists every entry once, by data file.
+// all lists every entry once.
 func (x *index) all() []*entry {
-	var out []*entry
-	seen := make(map[string]bool)
+	out := make([]*entry, 0, len(x.Now.Objects))
+	seen := make(map[place]bool, len(x.Now.Objects))
 	add := func(list []entry) {
 		for i := range list {
-			if e := &list[i]; !seen[e.Data] {
-				seen[e.Data] = true
+			if e := &list[i]; !seen[e.place()] {
+				seen[e.place()] = true
 				out = append(out, e)
 			}
 		}
@@ -213,7 +224,8 @@ func decodeIndex(data []byte) (*index, error) {
 			return nil, fmt.Errorf("%q is no name of a data file", e.Data)
 		case e.Kind == "" || e.Name == "":
 			return nil, fmt.Errorf("%s has no kind or no name", e.Data)
-		case e.Text < 0 || e.Text > maxText || e.Rules < 0 || e.Rules > maxStands || e.Routes < 0 || e.Routes > maxStands:
+		case e.Text < 0 || e.Text > maxText || e.Rules < 0 || e.Rules > maxStands || e.Routes < 0 || e.Routes > maxStands,
+			e.At < 0 || e.At > maxData || e.Size < 0 || e.Size > maxData:
 			return nil, fmt.Errorf("%s has impossible sizes", e.Data)
 		}
 	}
@@ -231,14 +243,16 @@ func cleanNumber(s string) string {
 
 // retry runs read on the index, and again on a newer one where a writer took
 // away a data file in between.
-func (n Namespace) retry(read func(*index) error) error {
+func (n Namespace) retry(read func(*index, *dataReader) error) error {
 	var before []byte
 	for {
 		x, err := n.load()
 		if err != nil {
 			return err
 		}
-		err = read(x)
+		d := dataReader{ns: n}
+		err = read(x, &d)
+		d.Close()
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

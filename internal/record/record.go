@@ -23,10 +23,11 @@
 // # Files
 //
 // ns-COOKIE/index.json is the truth: it lists objects, sysctls and the names of
-// the data files (o-NUMBER), and is replaced by rename. A data file holds the
-// YAML text of one object and, a line each in netstate's text form, the rules
-// and routes that stand for it; it never changes once it is written, and one
-// that no index names is rubbish of a killed process, cleared at the next Stage.
+// the data files (o-NUMBER), and is replaced by rename. A data file holds, for
+// each object of one Stage, the YAML text and, a line each in netstate's text
+// form, the rules and routes that stand for it; it never changes once it is
+// written, and one that no index names is rubbish of a killed process, cleared
+// at the next Stage.
 // No file is named after an object. Everything is readable by root only.
 //
 // /run is empty after a reboot, and so is the kernel; nothing is synced to disk.
@@ -128,10 +129,10 @@ func (s Store) Namespaces() ([]Namespace, error) {
 // order in which they were recorded first.
 func (n Namespace) List() ([]Object, error) {
 	var out []Object
-	err := n.retry(func(x *index) error {
+	err := n.retry(func(x *index, d *dataReader) error {
 		out = make([]Object, 0, len(x.Now.Objects))
 		for i := range x.Now.Objects {
-			o, err := n.readText(&x.Now.Objects[i])
+			o, err := d.text(&x.Now.Objects[i])
 			if err != nil {
 				return err
 			}
@@ -148,17 +149,17 @@ func (n Namespace) List() ([]Object, error) {
 // Get returns the record of one wanted object, whole. ok says whether there is
 // one.
 func (n Namespace) Get(ref spec.Ref) (o Object, ok bool, err error) {
-	err = n.retry(func(x *index) error {
+	err = n.retry(func(x *index, d *dataReader) error {
 		e := x.Now.find(ref)
 		if ok = e != nil; !ok {
 			return nil
 		}
-		if o, err = n.readText(e); err != nil {
+		if o, err = d.text(e); err != nil {
 			return err
 		}
-		o.Rules = make([]netstate.Rule, 0, e.Rules)
-		o.Routes = make([]netstate.RouteKey, 0, e.Routes)
-		return n.readStands(e,
+		o.Rules = make([]netstate.Rule, 0, min(e.Rules, 1<<16))
+		o.Routes = make([]netstate.RouteKey, 0, min(e.Routes, 1<<20))
+		return d.stands(e,
 			func(r netstate.Rule) { o.Rules = append(o.Rules, r) },
 			func(k netstate.RouteKey) { o.Routes = append(o.Routes, k) })
 	})
@@ -181,15 +182,17 @@ type Claims struct {
 // without.
 func (n Namespace) Claims() (Claims, error) {
 	var c Claims
-	err := n.retry(func(x *index) error {
+	err := n.retry(func(x *index, d *dataReader) error {
 		entries := x.all()
 		rules, routes := 0, 0
-		for _, e := range entries {
-			rules, routes = max(rules, e.Rules), max(routes, e.Routes)
+		for i := range x.Now.Objects {
+			rules, routes = rules+x.Now.Objects[i].Rules, routes+x.Now.Objects[i].Routes
 		}
+		// A damaged index must not make a large map.
+		rules, routes = min(rules, 1<<20), min(routes, 1<<20)
 		c = Claims{make(map[netstate.Rule]bool, rules), make(map[netstate.RouteKey]bool, routes)}
 		for _, e := range entries {
-			err := n.readStands(e,
+			err := d.stands(e,
 				func(r netstate.Rule) { c.Rules[r] = true },
 				func(k netstate.RouteKey) { c.Routes[k] = true })
 			if err != nil {

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -44,11 +43,9 @@ func (l *Lock) Stage(c Change) error {
 	if err != nil {
 		return err
 	}
-	entries := make([]entry, len(c.Put))
-	for i := range c.Put {
-		if entries[i], err = n.write(x, &c.Put[i]); err != nil {
-			return errors.Join(err, n.sweep(x))
-		}
+	entries, err := n.write(x, c.Put)
+	if err != nil {
+		return errors.Join(err, n.sweep(x))
 	}
 	next, err := x.Now.with(c, entries)
 	if err != nil {
@@ -100,11 +97,14 @@ func (l *Lock) Rollback(leftovers bool) error {
 
 // claim keeps a claim on entries that are going to be wanted no more.
 func (x *index) claim(entries []entry) {
-	for _, e := range entries {
-		has := func(list []entry) bool {
-			return slices.ContainsFunc(list, func(o entry) bool { return o.Data == e.Data })
+	has := make(map[place]bool)
+	for _, list := range [][]entry{x.Now.Objects, x.Claimed} {
+		for i := range list {
+			has[list[i].place()] = true
 		}
-		if !has(x.Now.Objects) && !has(x.Claimed) {
+	}
+	for _, e := range entries {
+		if !has[e.place()] {
 			x.Claimed = append(x.Claimed, e)
 		}
 	}
@@ -113,9 +113,17 @@ func (x *index) claim(entries []entry) {
 // with gives the set after c. entries are those of c.Put; nil stands for entries
 // without data, for looking ahead.
 func (s set) with(c Change, entries []entry) (set, error) {
-	next := set{Objects: slices.Clone(s.Objects)}
+	gone := make(map[spec.Ref]bool, len(c.Remove))
 	for _, ref := range c.Remove {
-		next.Objects = slices.DeleteFunc(next.Objects, func(e entry) bool { return e.ref() == ref })
+		gone[ref] = true
+	}
+	next := set{Objects: make([]entry, 0, len(s.Objects)+len(c.Put))}
+	at := make(map[spec.Ref]int, len(s.Objects)+len(c.Put))
+	for _, e := range s.Objects {
+		if ref := e.ref(); !gone[ref] {
+			at[ref] = len(next.Objects)
+			next.Objects = append(next.Objects, e)
+		}
 	}
 	seen := make(map[spec.Ref]bool, len(c.Put))
 	for i := range c.Put {
@@ -127,23 +135,19 @@ func (s set) with(c Change, entries []entry) (set, error) {
 			return set{}, fmt.Errorf("record %s: it is given twice", o.Ref)
 		}
 		seen[o.Ref] = true
-		for _, want := range o.Sysctls {
-			if _, ok := c.Present[want.Key]; !ok {
-				return set{}, fmt.Errorf("record %s: the value of sysctl %s was not read before its change", o.Ref, want.Key)
-			}
-		}
 		e := newEntry(o)
 		if entries != nil {
 			e = entries[i]
 		}
-		if old := next.find(o.Ref); old != nil {
-			*old = e
+		if old, ok := at[o.Ref]; ok {
+			next.Objects[old] = e
 		} else {
 			next.Objects = append(next.Objects, e)
 		}
 	}
-	next.Sysctls = ledger(s.Sysctls, next.Objects, c.Present)
-	return next, nil
+	var err error
+	next.Sysctls, err = ledger(s.Sysctls, next.Objects, c.Present)
+	return next, err
 }
 
 func newEntry(o *Object) entry {
@@ -158,12 +162,19 @@ func newEntry(o *Object) entry {
 	return e
 }
 
-// write puts an object into a data file of its own.
-func (n Namespace) write(x *index, o *Object) (entry, error) {
-	e := newEntry(o)
-	e.Data = dataName + strconv.FormatUint(x.Next, 10)
+// write puts objects into a data file of their own.
+func (n Namespace) write(x *index, objects []Object) ([]entry, error) {
+	entries := make([]entry, len(objects))
+	if len(objects) == 0 {
+		return entries, nil
+	}
+	name := dataName + strconv.FormatUint(x.Next, 10)
 	x.Next++
-	return e, writeData(filepath.Join(n.Dir(), e.Data), o)
+	for i := range objects {
+		entries[i] = newEntry(&objects[i])
+		entries[i].Data = name
+	}
+	return entries, writeData(filepath.Join(n.Dir(), name), objects, entries)
 }
 
 func (n Namespace) saveAndSweep(x *index) error {

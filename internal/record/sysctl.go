@@ -2,6 +2,7 @@ package record
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -59,7 +60,7 @@ func (n Namespace) Restore(c Change) ([]netstate.Sysctl, error) {
 
 // ledger works out the sysctls from the objects: found values are kept from old,
 // and taken from present where a sysctl gets its first user.
-func ledger(old []Sysctl, objects []entry, present map[string]string) []Sysctl {
+func ledger(old []Sysctl, objects []entry, present map[string]string) ([]Sysctl, error) {
 	byKey := make(map[string]*Sysctl, len(old))
 	for i := range old {
 		s := old[i]
@@ -71,7 +72,11 @@ func ledger(old []Sysctl, objects []entry, present map[string]string) []Sysctl {
 		for key, value := range e.Sysctls {
 			s := byKey[key]
 			if s == nil {
-				s = &Sysctl{Key: key, Found: present[key]}
+				found, ok := present[key]
+				if !ok {
+					return nil, fmt.Errorf("record %s: the value of sysctl %s was not read before its change", e.ref(), key)
+				}
+				s = &Sysctl{Key: key, Found: found}
 				byKey[key] = s
 			}
 			s.Ours = append(slices.DeleteFunc(s.Ours, func(v string) bool { return v == value }), value)
@@ -83,7 +88,7 @@ func ledger(old []Sysctl, objects []entry, present map[string]string) []Sysctl {
 		out = append(out, *s)
 	}
 	slices.SortFunc(out, func(a, b Sysctl) int { return cmp.Compare(a.Key, b.Key) })
-	return out
+	return out, nil
 }
 
 // settled is the ledger once the kernel holds what is wanted: what had to be put
