@@ -128,6 +128,7 @@ func failures(r *Report) string {
 }
 
 func TestTwoUplinks(t *testing.T) {
+	t.Parallel()
 	l, cfg := load(t, twoUplinks, "")
 	r, err := l.Test(t.Context(), cfg)
 	if err != nil {
@@ -210,6 +211,7 @@ func (l *Lab) check(name string) *Check {
 }
 
 func TestUpCheckDown(t *testing.T) {
+	t.Parallel()
 	l, cfg := load(t, twoUplinks, "")
 	ctx := t.Context()
 	if _, err := l.Check(ctx, cfg); !errors.Is(err, ErrNotUp) {
@@ -225,6 +227,7 @@ func TestUpCheckDown(t *testing.T) {
 	if err != nil || len(r.Checks) != 1 || !r.Checks[0].Passed {
 		t.Errorf("check by name: %v, %+v", err, r)
 	}
+	l.check("client served").Timeout = 600 * time.Millisecond
 	if _, err := l.Check(ctx, cfg, "client served"); err == nil {
 		t.Error("a check for later passes now")
 	}
@@ -255,6 +258,7 @@ func TestUpCheckDown(t *testing.T) {
 }
 
 func TestObjectsAreAppliedAndDeleted(t *testing.T) {
+	t.Parallel()
 	l, cfg := load(t, twoUplinks, "")
 	var calls []string
 	cfg.Apply = func(ctx context.Context, ns string, o []Objects) error {
@@ -314,6 +318,7 @@ func TestAnUpThatFailsLeavesNothing(t *testing.T) {
 	} {
 		for _, verb := range []string{"up", "test"} {
 			t.Run(c.name+", "+verb, func(t *testing.T) {
+				t.Parallel()
 				l, cfg := load(t, twoUplinks, "")
 				for i := range l.Checks {
 					l.Checks[i].Timeout = minTimeout
@@ -336,6 +341,7 @@ func TestAnUpThatFailsLeavesNothing(t *testing.T) {
 
 // A check that is interrupted ends at once, and the lab goes.
 func TestInterruptedCheck(t *testing.T) {
+	t.Parallel()
 	l, cfg := load(t, twoUplinks, "")
 	ctx, cancel := context.WithCancel(t.Context())
 	l.check("client lost").Timeout = maxTimeout
@@ -356,6 +362,7 @@ func TestInterruptedCheck(t *testing.T) {
 
 // An up that is killed at any moment leaves only what down removes.
 func TestKilledUp(t *testing.T) {
+	t.Parallel()
 	l, cfg := load(t, twoUplinks, "")
 	self, err := os.Executable()
 	if err != nil {
@@ -399,6 +406,7 @@ func TestKilledUp(t *testing.T) {
 }
 
 func TestDownRemovesOnlyItsOwn(t *testing.T) {
+	t.Parallel()
 	l, cfg := load(t, twoUplinks, "")
 	ctx := t.Context()
 	ns := l.Namespace("client")
@@ -475,6 +483,7 @@ func TestDownRemovesOnlyItsOwn(t *testing.T) {
 
 // A state of an earlier boot names nothing that there still is.
 func TestStateOfAnEarlierBoot(t *testing.T) {
+	t.Parallel()
 	l, cfg := load(t, twoUplinks, "")
 	s, err := l.lockState(cfg.Dir)
 	if err != nil {

@@ -3,9 +3,9 @@ package lab
 import (
 	"net/netip"
 	"strconv"
-	"strings"
 
 	"github.com/viarule/viarule/internal/netstate"
+	"github.com/viarule/viarule/internal/spec"
 )
 
 // protocolBoot is RTPROT_BOOT, what `ip` writes: to viarule, the routes and rules
@@ -32,16 +32,17 @@ func (v value) table(def uint32) uint32 {
 	return uint32(n)
 }
 
+// The words are those of a RoutingPolicy.
 var routeTypes = map[string]netstate.RouteType{
-	"unicast": netstate.RouteUnicast, "blackhole": netstate.RouteBlackhole, "unreachable": netstate.RouteUnreachable,
-	"prohibit": netstate.RouteProhibit, "throw": netstate.RouteThrow,
+	"Unicast": netstate.RouteUnicast, "Blackhole": netstate.RouteBlackhole, "Unreachable": netstate.RouteUnreachable,
+	"Prohibit": netstate.RouteProhibit, "Throw": netstate.RouteThrow,
 }
 
 func readRoute(v value) netstate.Route {
 	f := v.fields("to", "via", "dev", "src", "metric", "table", "onlink", "type")
 	v.need(f, "to")
 	via, src, dev := f["via"].addr(), f["src"].addr(), f["dev"].anyLink()
-	kind := routeTypes[f["type"].oneOf("unicast", "unicast", "blackhole", "unreachable", "prohibit", "throw")]
+	kind := routeTypes[f["type"].oneOf("Unicast", "Unicast", "Blackhole", "Unreachable", "Prohibit", "Throw")]
 
 	var to netip.Prefix
 	fam := netstate.FamilyOf(via)
@@ -81,67 +82,79 @@ func readRoute(v value) netstate.Route {
 	return r
 }
 
-// readRule gives one rule, or one of each family where nothing says which.
+// readRule gives the rules that an entry stands for: one for each pair of from
+// and to, and one of each family where nothing says which.
 func readRule(v value) []netstate.Rule {
-	f := v.fields("from", "to", "iif", "oif", "fwmark", "table", "priority", "type")
+	f := v.fields("from", "to", "iif", "oif", "fwmark", "priority", "table", "blackhole", "unreachable", "prohibit")
 	v.need(f, "priority")
 	r := netstate.Rule{
 		Priority: uint32(f["priority"].number(1, 32765)),
-		From:     f["from"].prefix(), To: f["to"].prefix(),
-		IIF: f["iif"].anyLink(), OIF: f["oif"].anyLink(), Mark: f["fwmark"].mark(),
-		Action: netstate.ToTable, Table: f["table"].table(0), Protocol: protocolBoot,
+		IIF:      f["iif"].anyLink(), OIF: f["oif"].anyLink(), Mark: parsed(f["fwmark"], spec.ParseMark),
+		Table: f["table"].table(0), Protocol: protocolBoot,
 	}
-	switch f["type"].oneOf("", "blackhole", "unreachable", "prohibit") {
-	case "blackhole":
-		r.Action = netstate.Blackhole
-	case "unreachable":
-		r.Action = netstate.Unreachable
-	case "prohibit":
-		r.Action = netstate.Prohibit
-	}
-	if (r.Action == netstate.ToTable) != (r.Table != 0) {
-		v.bad("", "a rule has either a table or a type")
-	}
-	families := netstate.Families[:]
-	for _, p := range [...]netip.Prefix{r.From, r.To} {
-		if !p.IsValid() {
-			continue
+	actions := 0
+	for key, action := range map[string]netstate.Action{
+		"blackhole": netstate.Blackhole, "unreachable": netstate.Unreachable, "prohibit": netstate.Prohibit,
+	} {
+		if f[key].boolean() {
+			r.Action = action
+			actions++
 		}
-		fam := netstate.FamilyOf(p.Addr())
-		if len(families) == 1 && families[0] != fam {
-			v.bad("", "from and to are of two families")
-		}
-		families = []netstate.Family{fam}
 	}
-	// The kernel stores a prefix of length 0 as no prefix.
+	if f["table"].there() {
+		r.Action = netstate.ToTable
+		actions++
+	}
+	if actions != 1 {
+		v.bad("write one of table, blackhole, unreachable, prohibit", "the rule has %d actions", actions)
+		return nil
+	}
+	var out []netstate.Rule
+	for _, from := range f["from"].prefixes() {
+		for _, to := range f["to"].prefixes() {
+			r.From, r.To = from, to
+			rules := eachFamily(r)
+			if rules == nil {
+				v.bad("", "from and to are of two families")
+				return nil
+			}
+			out = append(out, rules...)
+		}
+	}
+	return out
+}
+
+// prefixes reads a list; where there is none, the one prefix that selects all.
+func (v value) prefixes() []netip.Prefix {
+	if !v.there() {
+		return []netip.Prefix{{}}
+	}
+	var out []netip.Prefix
+	for _, p := range v.list(maxAddrs) {
+		out = append(out, p.prefix())
+	}
+	return out
+}
+
+// eachFamily gives r for the family that its prefixes have, or for both; none
+// where they differ. The kernel stores a prefix of length 0 as none.
+func eachFamily(r netstate.Rule) []netstate.Rule {
+	from, to := netstate.FamilyOf(r.From.Addr()), netstate.FamilyOf(r.To.Addr())
+	if from != 0 && to != 0 && from != to {
+		return nil
+	}
 	if r.From.Bits() == 0 {
 		r.From = netip.Prefix{}
 	}
 	if r.To.Bits() == 0 {
 		r.To = netip.Prefix{}
 	}
-	out := make([]netstate.Rule, len(families))
-	for i, fam := range families {
-		out[i] = r
-		out[i].Family = fam
+	var out []netstate.Rule
+	for _, f := range netstate.Families {
+		if f == from || f == to || from == 0 && to == 0 {
+			r.Family = f
+			out = append(out, r)
+		}
 	}
 	return out
-}
-
-// mark reads value or value/mask.
-func (v value) mark() netstate.Mark {
-	if !v.there() {
-		return netstate.Mark{}
-	}
-	val, mask, masked := strings.Cut(v.text(), "/")
-	m := uint64(0xffffffff)
-	n, err := strconv.ParseUint(val, 0, 32)
-	if err == nil && masked {
-		m, err = strconv.ParseUint(mask, 0, 32)
-	}
-	if err != nil || m == 0 || n&^m != 0 {
-		v.bad("write 0x100/0xff00", "%s is no mark", kindOf(v.n))
-		return netstate.Mark{}
-	}
-	return netstate.Mark{Value: uint32(n), Mask: uint32(m)}
 }

@@ -80,22 +80,22 @@ func TestTraffic(t *testing.T) {
 		},
 		{
 			name:   "a router that prohibits",
-			router: `routes: [{to: 198.51.100.10/32, type: prohibit}, {to: "2001:db8:5::10/128", type: prohibit}]`,
+			router: `routes: [{to: 198.51.100.10/32, type: Prohibit}, {to: "2001:db8:5::10/128", type: Prohibit}]`,
 			checks: each("expect: refused, enters: {host: r, link: c}, timeout: 2s"),
 		},
 		{
 			name:   "a router that drops",
-			router: `routes: [{to: 198.51.100.10/32, type: blackhole}, {to: "2001:db8:5::10/128", type: blackhole}]`,
+			router: `routes: [{to: 198.51.100.10/32, type: Blackhole}, {to: "2001:db8:5::10/128", type: Blackhole}]`,
 			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 200ms"),
 		},
 		{
 			name:   "a rule that drops what comes in by a link",
-			router: `rules: [{priority: 7, iif: c, type: blackhole}]`,
+			router: `rules: [{priority: 7, iif: c, blackhole: true}]`,
 			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 200ms"),
 		},
 		{
 			name:   "a rule that looks elsewhere",
-			router: `{routes: [{to: default, type: unreachable, table: 99}], rules: [{priority: 7, from: 192.0.2.0/24, table: 99}]}`,
+			router: `{routes: [{to: default, type: Unreachable, table: 99}], rules: [{priority: 7, from: [192.0.2.0/24], table: 99}]}`,
 			checks: `  - {name: a, from: c, to: 198.51.100.10, port: 80, expect: refused}
   - {name: b, from: c, to: "2001:db8:5::10", port: 80, expect: answer}`,
 		},
@@ -149,6 +149,7 @@ func TestTraffic(t *testing.T) {
 }
 
 func TestLinksAreAsWritten(t *testing.T) {
+	t.Parallel()
 	l, cfg := load(t, "", strings.Replace(router, "ROUTER", "sysctls: {net/ipv4/conf/default/rp_filter: 2, net/ipv4/conf/c/rp_filter: 1}", 1)+"  - {name: a, from: c, to: 198.51.100.10, port: 80, expect: answer}\n")
 	if err := l.Up(t.Context(), cfg, true); err != nil {
 		t.Fatal(err)
@@ -174,6 +175,7 @@ func TestLinksAreAsWritten(t *testing.T) {
 }
 
 func TestBridgeAndPolicy(t *testing.T) {
+	t.Parallel()
 	l, cfg := load(t, "../../examples/lab/routing-policy.yaml", "")
 	cfg.Apply = func(ctx context.Context, ns string, _ []Objects) error {
 		return change(ctx, ns,

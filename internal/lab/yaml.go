@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -213,18 +214,35 @@ func (v value) boolean() bool {
 	return false
 }
 
-// addr reads an address without a zone; the zero Addr where nothing stands.
-func (v value) addr() netip.Addr {
+// parsed reads a scalar in the way of one of spec's Parse functions.
+func parsed[T any](v value, parse func(string) (T, error)) T {
+	var zero T
 	if !v.there() {
-		return netip.Addr{}
+		return zero
 	}
-	a, err := netip.ParseAddr(v.text())
-	if err != nil || a.Zone() != "" || a.Is4In6() {
-		v.bad("", "an IPv4 or IPv6 address is wanted here, not %s", kindOf(v.n))
-		return netip.Addr{}
+	n := len(v.r.problems)
+	s := v.text()
+	if len(v.r.problems) > n {
+		return zero
 	}
-	return a
+	out, err := parse(s)
+	if err == nil {
+		return out
+	}
+	var e *spec.ValueError
+	if errors.As(err, &e) {
+		v.bad(e.Do, "%s", e.What)
+	} else {
+		v.bad("", "%v", err)
+	}
+	return zero
 }
+
+// addr reads an address; the zero Addr where nothing stands.
+func (v value) addr() netip.Addr { return parsed(v, spec.ParseAddr) }
+
+// prefix reads a prefix; a bare address stands for itself.
+func (v value) prefix() netip.Prefix { return parsed(v, spec.ParsePrefix) }
 
 // ifaceAddr reads an address with the length of its subnet.
 func (v value) ifaceAddr() netip.Prefix {
@@ -234,30 +252,6 @@ func (v value) ifaceAddr() netip.Prefix {
 	p, err := netip.ParsePrefix(v.text())
 	if err != nil || p.Addr().Is4In6() || p.Addr().IsUnspecified() || p.Addr().IsMulticast() {
 		v.bad("", "an address with its subnet's length is wanted here, as 192.0.2.1/24, not %s", kindOf(v.n))
-		return netip.Prefix{}
-	}
-	return p
-}
-
-// prefix reads a prefix; a bare address stands for itself.
-func (v value) prefix() netip.Prefix {
-	if !v.there() {
-		return netip.Prefix{}
-	}
-	s := v.text()
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
-		var a netip.Addr
-		if a, err = netip.ParseAddr(s); err == nil && a.Zone() == "" {
-			p = netip.PrefixFrom(a, a.BitLen())
-		}
-	}
-	switch {
-	case err != nil || !p.IsValid() || p.Addr().Is4In6():
-		v.bad("", "a prefix is wanted here, as 192.0.2.0/24, not %s", kindOf(v.n))
-		return netip.Prefix{}
-	case p != p.Masked():
-		v.bad(fmt.Sprintf("write %s", p.Masked()), "%s has host bits", p)
 		return netip.Prefix{}
 	}
 	return p
