@@ -137,4 +137,3 @@ func (k *kernel) delRoute(d *netstate.Route) error {
 	}
 	return errors.New("no such route")
 }
-

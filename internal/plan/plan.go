@@ -82,12 +82,3 @@ type Recorded struct {
 	Rules  map[netstate.Rule]bool
 	Routes map[netstate.RouteKey]bool
 }
-
-// Checkpoint is what a plan may change, as it was before: every rule and route
-// that is ours by mark, every foreign one that the plan takes over, and the old
-// values of its sysctls. Undo leads back to it from wherever the plan stopped.
-type Checkpoint struct {
-	Rules   []netstate.Rule // in the kernel's order
-	Routes  []netstate.Route
-	Sysctls []netstate.Sysctl
-}
