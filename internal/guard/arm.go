@@ -1,0 +1,417 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/viarule/viarule/internal/plan"
+	"github.com/viarule/viarule/internal/record"
+)
+
+// Config is what Arm must know. Lock, Checkpoint and Wait have no defaults.
+type Config struct {
+	// Lock is the lock of the namespace, held by the caller until the apply is
+	// done and Applied was called.
+	Lock *record.Lock
+	// Checkpoint is what the undo leads back to.
+	Checkpoint plan.Checkpoint
+	// Wait is the time for Confirm. It runs from Arm, and anew from Applied.
+	Wait time.Duration
+	// Netns is the namespace as it is given to kernel.Open: empty for the
+	// caller's, a name below /run/netns, or a path.
+	Netns string
+	// Note is kept in the journal for the caller, who gets it back by
+	// Pending.Note.
+	Note string
+	// Program is the executable that the guard runs a copy of; empty: the
+	// running one. It must call Main when its first argument is Command.
+	Program string
+	// Library is the folder for the copy where /run forbids execution and
+	// systemd is to run it; empty: /var/lib/viarule.
+	Library string
+
+	booted  string // the folder that shows that systemd is PID 1
+	manager string // the folder of PID 1 in /proc
+}
+
+const (
+	defaultLibrary = "/var/lib/viarule"
+	// systemdBooted exists exactly where systemd is PID 1: sd_booted(3).
+	systemdBooted = "/run/systemd/system"
+	// answerLimit is how long a guard may take to start.
+	answerLimit = 15 * time.Second
+	// endLimit is how long a guard may take to end by itself.
+	endLimit = 3 * time.Second
+)
+
+// PendingError says that an apply waits for its confirmation.
+type PendingError struct {
+	Starter Starter
+	State   State
+	Left    time.Duration // until the undo; not positive: it is due
+}
+
+// Error says whose apply it is and what to do.
+func (e *PendingError) Error() string {
+	if e.State == Armed {
+		return fmt.Sprintf("an apply --confirm of %s did not come to its end; it is undone in %s, or now by `viarule rollback`", e.Starter, round(e.Left))
+	}
+	return fmt.Sprintf("an apply of %s waits for its confirmation: `viarule confirm` keeps it, `viarule rollback` undoes it, else that happens in %s", e.Starter, round(e.Left))
+}
+
+func round(d time.Duration) time.Duration { return max(0, d).Round(time.Second) }
+
+// Pending is an apply that waits for its confirmation. Not for use by several
+// goroutines at once.
+type Pending struct {
+	// Warnings, set by Arm, are sentences on what the guard could not do.
+	Warnings []string
+
+	ns record.Namespace
+	j  journal
+}
+
+// Note is what Config.Note was.
+func (p *Pending) Note() string { return p.j.Note }
+
+// Starter is who started the apply.
+func (p *Pending) Starter() Starter { return p.j.Starter }
+
+// State says whether the apply came to its end.
+func (p *Pending) State() State { return p.j.State }
+
+// Error is why the last try to undo failed; empty: there was none, or it is
+// undone.
+func (p *Pending) Error() string { return p.j.Error }
+
+// Left is the time until the undo, on the boot clock; not positive: it is due.
+func (p *Pending) Left() (time.Duration, error) {
+	now, err := bootNow()
+	return p.j.Deadline - now, err
+}
+
+// Find returns the apply that waits for its confirmation in a namespace, and nil
+// where there is none. The caller needs no lock to look, but must hold it to
+// decide.
+func Find(ns record.Namespace) (*Pending, error) {
+	j, err := readJournal(ns.Dir())
+	if err != nil || j == nil {
+		return nil, err
+	}
+	return &Pending{ns: ns, j: *j}, nil
+}
+
+// Check returns a *PendingError where an apply waits for its confirmation:
+// nothing else may be changed in that namespace till then.
+func Check(ns record.Namespace) error {
+	p, err := Find(ns)
+	if err != nil || p == nil {
+		return err
+	}
+	left, err := p.Left()
+	if err != nil {
+		return err
+	}
+	return &PendingError{p.j.Starter, p.j.State, left}
+}
+
+// Arm starts a guard and returns when the guard has said that it will undo. The
+// caller must not write to the kernel before. Where it cannot be armed nothing
+// stays behind.
+func Arm(ctx context.Context, c Config) (*Pending, error) {
+	ns := c.Lock.Namespace()
+	if err := Check(ns); err != nil {
+		return nil, err
+	}
+	if c.Wait <= 0 {
+		return nil, fmt.Errorf("arm the guard: %s is no time to wait for the confirmation", c.Wait)
+	}
+	p, err := c.prepare(ns)
+	if err == nil {
+		err = p.start(ctx, c)
+	}
+	if err != nil {
+		if p != nil {
+			err = errors.Join(err, p.clear())
+		}
+		return nil, fmt.Errorf("arm the guard: %w", err)
+	}
+	return p, nil
+}
+
+// prepare writes the journal.
+func (c *Config) prepare(ns record.Namespace) (*Pending, error) {
+	if c.Program == "" {
+		c.Program = "/proc/self/exe"
+	}
+	if c.Library == "" {
+		c.Library = defaultLibrary
+	}
+	if c.booted == "" {
+		c.booted = systemdBooted
+	}
+	if c.manager == "" {
+		c.manager = "/proc/1"
+	}
+	text, err := c.Checkpoint.MarshalText()
+	if err != nil {
+		return nil, fmt.Errorf("write the checkpoint: %w", err)
+	}
+	who, err := starter()
+	if err != nil {
+		return nil, err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	unfinished, err := ns.Pending()
+	if err != nil {
+		return nil, err
+	}
+	// What an earlier guard that was killed left behind.
+	if err := os.RemoveAll(journalDir(ns.Dir())); err != nil {
+		return nil, err
+	}
+	p := &Pending{ns: ns, j: journal{ID: newID(), Boot: boot, State: Armed, Wait: c.Wait, Time: time.Now(),
+		Unfinished: unfinished, Note: c.Note, Starter: who}}
+	if c.Netns != "" {
+		p.j.Netns = netnsPath(c.Netns)
+	}
+	if err := os.MkdirAll(ownDir(ns.Dir(), p.j.ID), 0o700); err != nil {
+		return p, err
+	}
+	if err := writeFile(checkpointPath(ns.Dir(), p.j.ID), text); err != nil {
+		return p, fmt.Errorf("write the checkpoint: %w", err)
+	}
+	now, err := bootNow()
+	if err != nil {
+		return p, err
+	}
+	p.j.Deadline = now + c.Wait
+	return p, writeJournal(ns.Dir(), &p.j)
+}
+
+// netnsPath is where a namespace is found that is given as to kernel.Open.
+func netnsPath(name string) string {
+	if strings.Contains(name, "/") {
+		return name
+	}
+	return filepath.Join("/run/netns", name)
+}
+
+// start runs the guard, under systemd if that can be, and waits for its answer.
+func (p *Pending) start(ctx context.Context, c Config) error {
+	answers, err := watch(ownDir(p.ns.Dir(), p.j.ID))
+	if err != nil {
+		return err
+	}
+	defer answers.Close()
+
+	if err := c.systemdFits(p.j.Netns, p.ns.Dir()); err == nil {
+		err = p.startUnit(ctx, c)
+		if err == nil {
+			err = p.awaitAnswer(ctx, answers)
+		}
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		p.Warnings = append(p.Warnings, fmt.Sprintf("systemd does not run the guard (%v): a child of this program does", err))
+		if err := p.stopUnit(ctx); err != nil {
+			return err
+		}
+		if err := p.forgetUnit(); err != nil {
+			return err
+		}
+	}
+	if err := p.startChild(ctx, c); err != nil {
+		return err
+	}
+	return p.awaitAnswer(ctx, answers)
+}
+
+// answer is what a guard says when it has started.
+type answer struct {
+	process
+	Cgroups  []string          `json:"cgroups,omitempty"` // that it made for itself
+	From     map[string]string `json:"from,omitempty"`    // for each of them the one that it was in before
+	Warnings []string          `json:"warnings,omitempty"`
+	Error    string            `json:"error,omitempty"` // why it cannot guard
+}
+
+func (p *Pending) readAnswer() (*answer, error) {
+	var a answer
+	if err := readJSON(answerPath(p.ns.Dir(), p.j.ID), &a); err != nil {
+		return nil, err
+	}
+	return &a, nil
+}
+
+func (p *Pending) awaitAnswer(ctx context.Context, changes *watcher) error {
+	limit := time.NewTimer(answerLimit)
+	defer limit.Stop()
+	for {
+		a, err := p.readAnswer()
+		switch {
+		case err == nil && a.Error != "":
+			return errors.New(a.Error)
+		case err == nil:
+			p.Warnings = append(p.Warnings, a.Warnings...)
+			return nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+		select {
+		case _, ok := <-changes.C:
+			if !ok {
+				return errors.New("the folder of the guard went away")
+			}
+		case <-limit.C:
+			return fmt.Errorf("the guard did not answer within %s", answerLimit)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Applied says that the apply is done and verified: the time for Confirm starts
+// now. It fails where the guard is gone; then the caller undoes the apply by
+// itself, as after any failure, and calls Disarm. The caller holds the lock.
+func (p *Pending) Applied() error {
+	if err := p.guarded(); err != nil {
+		return err
+	}
+	now, err := bootNow()
+	if err != nil {
+		return err
+	}
+	next := p.j
+	next.State, next.Deadline = Applied, now+p.j.Wait
+	if err := writeJournal(p.ns.Dir(), &next); err != nil {
+		return err
+	}
+	p.j = next
+	return nil
+}
+
+// guarded says whether the journal is still this one and its guard lives.
+func (p *Pending) guarded() error {
+	if err := p.reload(); err != nil {
+		return err
+	}
+	a, err := p.readAnswer()
+	if err != nil {
+		return fmt.Errorf("look for the guard: %w", err)
+	}
+	f, err := a.open()
+	if err != nil {
+		return fmt.Errorf("the guard (pid %d) has ended before its time: %w", a.PID, err)
+	}
+	defer f.Close()
+	if ended(f, 0) {
+		return fmt.Errorf("the guard (pid %d) has ended before its time", a.PID)
+	}
+	return nil
+}
+
+// Disarm ends the guard without an undo: the apply failed, and has put
+// everything back itself. The caller holds the lock.
+func (p *Pending) Disarm() error { return p.clear() }
+
+// Confirm keeps what was applied and ends the guard. It also decides an apply
+// whose time is up while the guard has not got the lock yet. An apply that did
+// not come to its end cannot be kept. The caller holds the lock of the
+// namespace, and commits the records afterwards.
+func (p *Pending) Confirm() error {
+	if err := p.reload(); err != nil {
+		return fmt.Errorf("confirm the apply: %w", err)
+	}
+	if p.j.State != Applied {
+		return fmt.Errorf("confirm the apply of %s: it was ended before it was done, so only a part of it may be in the kernel; `viarule rollback` undoes it, then apply again", p.j.Starter)
+	}
+	return p.clear()
+}
+
+// errDecided says that the apply waits no more.
+var errDecided = errors.New("it was confirmed or undone meanwhile")
+
+// reload reads the journal again, now that nobody else can change it.
+func (p *Pending) reload() error {
+	j, err := readJournal(p.ns.Dir())
+	if err != nil {
+		return err
+	}
+	if j == nil || j.ID != p.j.ID {
+		return errDecided
+	}
+	p.j = *j
+	return nil
+}
+
+// clear removes the journal, which tells the guard to end, waits for that, and
+// removes what belonged to it.
+func (p *Pending) clear() error {
+	dir := p.ns.Dir()
+	var errs []error
+	if err := os.Remove(journalPath(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// As long as there is a journal the guard is needed.
+		return fmt.Errorf("remove the journal of the apply: %w", err)
+	}
+	a, err := p.readAnswer()
+	switch {
+	case err == nil:
+		errs = append(errs, a.end())
+	case !errors.Is(err, fs.ErrNotExist):
+		errs = append(errs, err)
+	}
+	errs = append(errs, p.stopUnit(context.Background()))
+	if a != nil {
+		for _, g := range a.Cgroups {
+			if err := unix.Rmdir(g); err != nil && err != unix.ENOENT {
+				errs = append(errs, fmt.Errorf("remove the control group %s: %w", g, err))
+			}
+		}
+	}
+	return errors.Join(append(errs, p.removeFiles())...)
+}
+
+// end waits for the guard to see that it is not needed, and kills one that does
+// not (it was stopped, say).
+func (a *answer) end() error {
+	f, err := a.open()
+	if err != nil {
+		return nil // it has ended
+	}
+	defer f.Close()
+	if ended(f, endLimit) {
+		return nil
+	}
+	if err := kill(f); err != nil {
+		return fmt.Errorf("end the guard (pid %d): %w", a.PID, err)
+	}
+	if !ended(f, endLimit) {
+		return fmt.Errorf("end the guard (pid %d): it does not end", a.PID)
+	}
+	return nil
+}
+
+// removeFiles removes the guard's own folder, the copy of the program, and the
+// journal's folder where nothing else is in it.
+func (p *Pending) removeFiles() error {
+	var errs []error
+	errs = append(errs, os.RemoveAll(ownDir(p.ns.Dir(), p.j.ID)))
+	if p.j.Library != "" {
+		errs = append(errs, os.RemoveAll(p.j.Library))
+		_ = os.Remove(filepath.Dir(p.j.Library)) // stays where others use it
+	}
+	_ = os.Remove(journalDir(p.ns.Dir())) // stays where an Outcome is in it
+	return errors.Join(errs...)
+}
