@@ -14,8 +14,9 @@ import (
 type Config struct {
 	// Dir holds the states of labs; empty: DefaultDir.
 	Dir string
-	// Say is told what happens, one line a step, in the user's words.
-	Say func(line string)
+	// Say is told what happens, in the user's words: a line for each step, a few
+	// for a check.
+	Say func(text string)
 	// Apply applies viarule objects in a namespace below /run/netns, as `viarule
 	// apply` does. A lab with objects needs it.
 	Apply func(ctx context.Context, netns string, objects []Objects) error

@@ -206,7 +206,10 @@ func readHost(v value, text []byte, dir *os.Root) Host {
 		h.Routes = append(h.Routes, readRoute(r))
 	}
 	for _, r := range f["rules"].list(maxRules) {
-		h.Rules = append(h.Rules, readRule(r)...)
+		if h.Rules = append(h.Rules, readRule(r)...); len(h.Rules) > maxRules {
+			r.bad("", "the host has more than %d rules here, each from with each to", maxRules)
+			break
+		}
 	}
 	for _, o := range f["objects"].list(maxObjects) {
 		if got, ok := readObjects(o, text, dir); ok {

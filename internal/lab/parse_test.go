@@ -97,6 +97,7 @@ func TestTextsThatAreNoLab(t *testing.T) {
 		{"? [a]\n: b\n", "unknown key a list"},
 		{"kind: !!bool \"\"\n", "is no lab"},
 		{strings.Repeat("#", maxFile+1), "larger than"},
+		{"spec: {hosts: [{rules: [{priority: 1, table: 5, from: [" + strings.Repeat("10.0.0.1,", 60) + "], to: [" + strings.Repeat("10.0.0.1,", 60) + "]}]}]}", "more than 1024 rules"},
 		{"spec: {hosts: [" + strings.Repeat("{},", maxHosts+1) + "]}", "65 items are too many; the limit is 64"},
 	} {
 		_, err := Parse("lab.yaml", []byte(c.text), nil)

@@ -44,6 +44,9 @@ type store struct {
 // lockState takes the lock of a lab, or fails with ErrBusy. The lock ends with
 // the process at the latest.
 func (l *Lab) lockState(dir string) (*store, error) {
+	if !ValidName(l.Name) {
+		return nil, fmt.Errorf("%s cannot be the name of a lab", quoted(l.Name))
+	}
 	if dir == "" {
 		dir = DefaultDir
 	}
