@@ -21,6 +21,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/viarule/viarule/internal/netstate"
@@ -281,11 +282,14 @@ func (r *runner) back(ctx context.Context, cp plan.Checkpoint) error {
 		if err != nil {
 			return &UndoError{Err: errors.Join(first, fmt.Errorf("look at the kernel: %w", err))}
 		}
-		p := undoPlan(cp, have, r.sysctls(cp))
-		if p.Empty() {
+		there, present := r.sysctls(cp)
+		p := plan.Undo(there, have, present)
+		switch {
+		case p.Empty() && len(p.Conflicts) == 0:
 			return nil
-		}
-		if round == undoRounds || ctx.Err() != nil {
+		case p.Empty():
+			return &UndoError{Rest: p, Err: first}
+		case round == undoRounds || ctx.Err() != nil:
 			if ctx.Err() != nil {
 				first = errors.Join(first, fmt.Errorf("stopped: %w", context.Cause(ctx)))
 			}
@@ -313,14 +317,21 @@ func (r *runner) all(ctx context.Context, ops []plan.Op) (first error) {
 	return first
 }
 
-// sysctls reads what the checkpoint has. One that is gone (its link is) cannot
-// be put back, and is left out.
-func (r *runner) sysctls(cp plan.Checkpoint) map[string]string {
-	m := make(map[string]string, len(cp.Sysctls))
+// sysctls reads those of the checkpoint. One that is no longer there (its link is
+// gone) needs no putting back, and is left out of the checkpoint.
+func (r *runner) sysctls(cp plan.Checkpoint) (plan.Checkpoint, map[string]string) {
+	present := make(map[string]string, len(cp.Sysctls))
+	var there []netstate.Sysctl
 	for _, s := range cp.Sysctls {
-		if v, err := r.k.ReadSysctl(s.Key); err == nil {
-			m[s.Key] = v
+		v, err := r.k.ReadSysctl(s.Key)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
+		if err == nil {
+			present[s.Key] = v
+		}
+		there = append(there, s)
 	}
-	return m
+	cp.Sysctls = there
+	return cp, present
 }

@@ -175,7 +175,7 @@ func (e *UndoError) Error() string {
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
 	}
-	if !e.Rest.Empty() {
+	if len(e.Rest.Ops)+len(e.Rest.Conflicts) > 0 {
 		s += "; still to undo: " + listed(&e.Rest)
 	}
 	return s
@@ -191,11 +191,22 @@ func listed(p *plan.Plan) string {
 		parts = append(parts, p.Ops[i].Change.String())
 	}
 	for i := 0; i < len(p.Conflicts) && len(parts) < maxListed; i++ {
-		parts = append(parts, p.Conflicts[i].What)
+		parts = append(parts, found(&p.Conflicts[i]))
 	}
 	s := strings.Join(parts, ", ")
 	if more := len(p.Ops) + len(p.Conflicts) - len(parts); more > 0 {
 		s += fmt.Sprintf(", and %d more", more)
 	}
 	return s
+}
+
+// found gives a finding in words: the object and what is with it.
+func found(f *plan.Finding) string {
+	switch {
+	case f.Rule != nil:
+		return f.Rule.String() + ": " + f.What
+	case f.Route != nil:
+		return f.Route.String() + ": " + f.What
+	}
+	return f.What
 }

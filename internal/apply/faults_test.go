@@ -19,6 +19,8 @@ type faulty struct {
 	// together is how the kernel treats the operations of one send: the others
 	// are carried out also behind a failed one. Otherwise a send has one.
 	together bool
+	// look runs before snapshot i, from 0.
+	look func(i int)
 	// torn is how many snapshots fail.
 	torn      int
 	snapshots int
@@ -26,6 +28,9 @@ type faulty struct {
 
 func (f *faulty) Snapshot(ctx context.Context) (netstate.State, error) {
 	f.snapshots++
+	if f.look != nil {
+		f.look(f.snapshots - 1)
+	}
 	if f.torn > 0 {
 		f.torn--
 		return netstate.State{}, errTorn

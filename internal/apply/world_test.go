@@ -1,0 +1,291 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/viarule/viarule/internal/desired"
+	"github.com/viarule/viarule/internal/kernel"
+	"github.com/viarule/viarule/internal/netnstest"
+	"github.com/viarule/viarule/internal/netstate"
+	"github.com/viarule/viarule/internal/plan"
+	"github.com/viarule/viarule/internal/record"
+	"github.com/viarule/viarule/internal/spec"
+	"github.com/viarule/viarule/internal/specfile"
+)
+
+// world is a host in a namespace of the real kernel, with foreign rules, routes
+// and links around, and with records: what a caller of Run has.
+type world struct {
+	t   *testing.T
+	k   *kernel.Conn
+	rec record.Namespace
+	// sysctls are asked for as long as there is an object (RoutingPolicy has
+	// none of its own).
+	sysctls []netstate.Sysctl
+}
+
+// foreign is what others have made before and must find again.
+var foreign = []string{
+	"link add eth1 type veth peer name peer1",
+	"link add eth2 type veth peer name peer2",
+	// No addresses that the kernel makes by itself, some time later.
+	"link set eth1 addrgenmode none",
+	"link set peer1 addrgenmode none",
+	"link set eth2 addrgenmode none",
+	"link set peer2 addrgenmode none",
+	"addr add 192.0.2.10/24 dev eth1",
+	"addr add 198.51.100.10/24 dev eth2",
+	"-6 addr add 2001:db8:1::10/64 dev eth1 nodad",
+	"-6 addr add 2001:db8:2::10/64 dev eth2 nodad",
+	"link set eth1 up",
+	"link set peer1 up",
+	"link set eth2 up",
+	"link set peer2 up",
+	"route add default via 192.0.2.1 dev eth1",
+	"-6 route add default via 2001:db8:1::1 dev eth1",
+	// Beside ours: priorities just before and behind the band, and in it.
+	"rule add pref 2199 from 10.0.0.0/8 fwmark 0x80/0x80 table 77 protocol 17",
+	"rule add pref 2500 from 10.77.0.0/16 table 77",
+	"rule add pref 3000 not from 10.0.0.0/8 table main suppress_prefixlength 0 protocol 17",
+	"rule add pref 3001 to 203.0.113.0/24 blackhole",
+	"-6 rule add pref 2500 from 2001:db8:77::/48 table 77",
+	// In tables of ours, and in ones of nobody.
+	"route add 172.16.0.0/12 via 192.0.2.77 table 5000 proto 17",
+	"route add default via 192.0.2.78 table 77 metric 9",
+	"route add 172.20.0.0/16 table 77 nexthop via 192.0.2.2 dev eth1 weight 3 nexthop via 198.51.100.2 dev eth2",
+	"-6 route add 2001:db8:f::/48 via 2001:db8:1::77 table 5000 proto 17",
+	"-6 route add default via 2001:db8:1::78 table 77 metric 9",
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	netnstest.New(t, netnstest.Mounts())
+	netnstest.IP(t, foreign...)
+	for _, family := range []string{"ipv4", "ipv6"} {
+		if err := os.WriteFile("/proc/sys/net/"+family+"/conf/eth1/forwarding", []byte("0"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k, err := kernel.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.Close() })
+	cookie, err := k.Cookie()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &world{t: t, k: k, rec: record.Store{Dir: "/run/viarule"}.Namespace(cookie), sysctls: []netstate.Sysctl{
+		{Key: "net/ipv4/conf/eth2/rp_filter", Value: "2"},
+		{Key: "net/ipv6/conf/eth2/accept_ra", Value: "0"},
+	}}
+}
+
+// text is everything there is, to the last attribute.
+func (w *world) text() string {
+	w.t.Helper()
+	s, err := w.k.Snapshot(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	netstate.SortRoutes(s.Routes)
+	text := s.String()
+	for _, c := range w.sysctls {
+		v, err := w.k.ReadSysctl(c.Key)
+		if err != nil {
+			v = err.Error()
+		}
+		text += fmt.Sprintf("sysctl %s = %s\n", c.Key, v)
+	}
+	return text
+}
+
+// change is one apply (or, without objects, a delete) on the way.
+type changing struct {
+	w       *world
+	objs    []spec.Object
+	have    netstate.State
+	present map[string]string
+	claims  record.Claims
+	restore []netstate.Sysctl
+	want    desired.Want
+	plan    plan.Plan
+	cp      plan.Checkpoint
+}
+
+// prepare plans what leads to the objects in text; lock is the namespace's.
+func (w *world) prepare(text string) *changing {
+	w.t.Helper()
+	c := &changing{w: w}
+	if text != "" {
+		objs, problems := specfile.Parse("a.yaml", []byte(text))
+		if spec.Failed(problems) {
+			w.t.Fatalf("%v", problems)
+		}
+		c.objs = objs
+	}
+	var err error
+	if c.have, err = w.k.Snapshot(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
+	if c.claims, err = w.rec.Claims(); err != nil {
+		w.t.Fatal(err)
+	}
+	c.present = c.read()
+	c.want = c.build(c.have)
+	if c.restore, err = w.rec.Restore(c.records()); err != nil {
+		w.t.Fatal(err)
+	}
+	c.plan = plan.Diff(c.input(c.have, c.want, c.present))
+	if len(c.plan.Conflicts) > 0 || len(c.plan.Orphans) > 0 {
+		w.t.Fatalf("conflicts %v, orphans %v", c.plan.Conflicts, c.plan.Orphans)
+	}
+	c.cp = c.plan.Checkpoint(c.have, c.present)
+	return c
+}
+
+func (c *changing) read() map[string]string {
+	m := make(map[string]string)
+	for _, s := range c.w.sysctls {
+		if v, err := c.w.k.ReadSysctl(s.Key); err == nil {
+			m[s.Key] = v
+		}
+	}
+	return m
+}
+
+func (c *changing) build(have netstate.State) desired.Want {
+	c.w.t.Helper()
+	want, problems := desired.Build(c.objs, desired.Facts{State: have})
+	if spec.Failed(problems) {
+		c.w.t.Fatalf("%v", problems)
+	}
+	if len(c.objs) > 0 {
+		for _, s := range c.w.sysctls {
+			want.Sysctls = append(want.Sysctls, desired.Sysctl{Sysctl: s, Origin: desired.Origin{Object: &c.objs[0]}})
+		}
+	}
+	return want
+}
+
+func (c *changing) input(have netstate.State, want desired.Want, present map[string]string) plan.Input {
+	return plan.Input{Want: want, Have: have, Sysctls: present, Restore: c.restore,
+		Recorded: plan.Recorded{Rules: c.claims.Rules, Routes: c.claims.Routes}}
+}
+
+// records is what is staged.
+func (c *changing) records() record.Change {
+	byRef := make(map[spec.Ref]*record.Object)
+	for i := range c.objs {
+		o := &c.objs[i]
+		byRef[o.Ref] = &record.Object{Ref: o.Ref, Text: o.Text}
+	}
+	for _, r := range c.want.Rules {
+		o := byRef[r.Origin.Object.Ref]
+		o.Rules = append(o.Rules, r.Rule)
+	}
+	for _, r := range c.want.Routes {
+		o := byRef[r.Origin.Object.Ref]
+		o.Routes = append(o.Routes, r.Key())
+	}
+	for _, s := range c.want.Sysctls {
+		o := byRef[s.Origin.Object.Ref]
+		o.Sysctls = append(o.Sysctls, s.Sysctl)
+	}
+	ch := record.Change{Present: c.present}
+	list, err := c.w.rec.List()
+	if err != nil {
+		c.w.t.Fatal(err)
+	}
+	for _, o := range list {
+		if byRef[o.Ref] == nil {
+			ch.Remove = append(ch.Remove, o.Ref)
+		}
+	}
+	for _, ref := range slices.SortedFunc(maps.Keys(byRef), func(a, b spec.Ref) int { return strings.Compare(a.String(), b.String()) }) {
+		ch.Put = append(ch.Put, *byRef[ref])
+	}
+	return ch
+}
+
+func (c *changing) verify(_ context.Context, s netstate.State) (plan.Plan, error) {
+	return plan.Diff(c.input(s, c.build(s), c.read())), nil
+}
+
+func (w *world) lock() *record.Lock {
+	w.t.Helper()
+	l, err := w.rec.Lock("a test")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return l
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// apply does all of an apply with kernel k, which may be a faulty one.
+func (w *world) apply(ctx context.Context, k Kernel, text string) (*changing, Report, error) {
+	w.t.Helper()
+	l := w.lock()
+	defer l.Unlock()
+	c := w.prepare(text)
+	w.must(l.Stage(c.records()))
+	r, err := Run(ctx, k, c.plan, Options{Checkpoint: c.cp, Verify: c.verify})
+	if err != nil {
+		w.must(l.Rollback(!r.Undone))
+	} else {
+		w.must(l.Commit())
+	}
+	return c, r, err
+}
+
+// settled fails unless nothing is left to do for text.
+func (w *world) settled(text string) {
+	w.t.Helper()
+	if c := w.prepare(text); !c.plan.Empty() {
+		w.t.Errorf("not settled: %s", listed(&c.plan))
+	}
+}
+
+func (w *world) same(what, want string) {
+	w.t.Helper()
+	if got := w.text(); got != want {
+		w.t.Fatalf("%s: %s", what, difference(got, want))
+	}
+}
+
+// difference gives the lines that only one of two texts has, or says that their
+// order differs.
+func difference(got, want string) string {
+	count := make(map[string]int)
+	for l := range strings.Lines(got) {
+		count[l]++
+	}
+	for l := range strings.Lines(want) {
+		count[l]--
+	}
+	var out strings.Builder
+	for _, l := range slices.Sorted(maps.Keys(count)) {
+		for n := count[l]; n > 0; n-- {
+			out.WriteString("\ntoo much: " + strings.TrimSpace(l))
+		}
+		for n := count[l]; n < 0; n++ {
+			out.WriteString("\nmissing:  " + strings.TrimSpace(l))
+		}
+	}
+	if out.Len() == 0 {
+		return "the order differs:\n" + got + "\nwant\n" + want
+	}
+	return out.String()
+}
