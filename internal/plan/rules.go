@@ -113,7 +113,7 @@ func (d *ruleDiff) group(priority uint32, have []netstate.Rule, want []desired.R
 
 // pin finds the wanted rules that foreign ones provide, or that are to take the
 // place of foreign ones. The latter are the last of their group, so that the
-// order of those that stay, and an undo, can be kept.
+// order of those that stay can be kept, and an undo can put them back.
 func (d *ruleDiff) pin(g *group) {
 	last := true
 	for x := len(g.cur) - 1; x >= 0; x-- {
@@ -121,25 +121,22 @@ func (d *ruleDiff) pin(g *group) {
 		if e.kind != foreign {
 			continue
 		}
-		t := g.provides(x, d.exact)
+		t := g.provides(e.rule)
 		switch {
 		case t == nil:
 			last = false
-		case d.adopt && last && e.rule.Protocol != kernelMade:
+		case last && (d.exact || d.adopt && e.rule.Protocol != kernelMade):
 			e.kind = taken
 		default:
 			last = false
-			if slices.ContainsFunc(g.cur, func(o entry) bool { return o.kind == mine && *o.rule == t.Rule.Rule }) {
-				continue // ours stands as well
+			if d.exact || slices.ContainsFunc(g.cur, func(o entry) bool { return o.kind == mine && *o.rule == t.Rule.Rule }) {
+				continue // it stands beside ours
 			}
 			t.pin = x
 			if d.adopt && e.rule.Protocol != kernelMade {
 				d.report(problem{want: t, with: e, what: "it cannot be taken over: another foreign rule of the same priority stands behind it"})
 			}
 		}
-	}
-	if d.exact {
-		return
 	}
 	for i := range g.want {
 		if t := &g.want[i]; t.pin >= 0 {
@@ -149,12 +146,12 @@ func (d *ruleDiff) pin(g *group) {
 	}
 }
 
-// provides returns the wanted rule that the foreign entry x provides. In an undo
-// wanted rules may be foreign themselves, and then have their own entry each.
-func (g *group) provides(x int, exact bool) *target {
-	for i := len(g.want) - 1; i >= 0; i-- {
+// provides returns the wanted rule that a foreign one provides. What an undo
+// wants may itself be foreign: taken over before, it may be moved now.
+func (g *group) provides(r *netstate.Rule) *target {
+	for i := range g.want {
 		t := &g.want[i]
-		if exact && t.pin < 0 && t.Rule.Rule == *g.cur[x].rule || !exact && sameRuleButMark(&t.Rule.Rule, g.cur[x].rule) {
+		if g.exact && t.Rule.Rule == *r || !g.exact && sameRuleButMark(&t.Rule.Rule, r) {
 			return t
 		}
 	}
@@ -186,11 +183,14 @@ func (d *ruleDiff) reservedGroup(have []netstate.Rule, want []desired.Rule) {
 
 // report puts what solve could not do into the plan.
 func (d *ruleDiff) report(f problem) {
-	if f.want == nil {
+	switch {
+	case d.exact:
+		return // it stays as it is
+	case f.want == nil:
 		d.p.Orphans = append(d.p.Orphans, Finding{Rule: f.with.rule, What: f.what})
-		return
+	default:
+		d.p.Conflicts = append(d.p.Conflicts, Finding{Rule: f.with.rule, Origin: f.want.Origin, What: f.what})
 	}
-	d.p.Conflicts = append(d.p.Conflicts, Finding{Rule: f.with.rule, Origin: f.want.Origin, What: f.what})
 }
 
 // at returns the rules of have at a priority.

@@ -29,20 +29,25 @@ func (sp *span) gateRule() *netstate.Rule {
 }
 
 // checkSpan gives the span its groups, and sees whether something else stands in
-// it: gotos would lead past that.
+// it: gotos would lead past that. An undo only guesses at spans, by their shape;
+// there such rules are as they were before, and the span is none.
 func (d *ruleDiff) checkSpan(sp *span) {
-	for _, g := range d.within(sp.gate, sp.end) {
-		g.span = sp
-	}
-	if sp.end-sp.gate < 2 {
-		return
-	}
-	inside := d.between(sp.gate+1, sp.end-1)
-	for i := range inside {
-		if r := &inside[i]; !ours(r.Protocol) || d.isKept(r) {
+	if sp.end-sp.gate > 1 {
+		inside := d.between(sp.gate+1, sp.end-1)
+		for i := range inside {
+			r := &inside[i]
+			if ours(r.Protocol) && !d.isKept(r) {
+				continue
+			}
 			sp.blocked = true
+			if d.exact {
+				return
+			}
 			d.p.Conflicts = append(d.p.Conflicts, Finding{Rule: r, Origin: sp.origin, What: "it stands between the rules of a tree, which packets jump over"})
 		}
+	}
+	for _, g := range d.within(sp.gate, sp.end) {
+		g.span = sp
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/viarule/viarule/internal/desired"
 	"github.com/viarule/viarule/internal/netstate"
@@ -21,14 +22,14 @@ type Checkpoint struct {
 // Checkpoint says how to get back to have, which is the state that the plan was
 // made for, with the values of the sysctls at that time.
 func (p *Plan) Checkpoint(have netstate.State, sysctls map[string]string) Checkpoint {
-	takenRules := make(map[netstate.Rule]bool)
+	takenRules := make(map[netstate.Rule]int)
 	takenRoutes := make(map[netstate.RouteKey]bool)
 	var cp Checkpoint
 	for i := range p.Ops {
 		op := &p.Ops[i]
 		switch {
 		case op.Rule != nil && op.Verb == netstate.Delete && !ours(op.Rule.Protocol):
-			takenRules[*op.Rule] = true
+			takenRules[*op.Rule]++
 		case op.BeforeRoute != nil && !ours(op.BeforeRoute.Protocol):
 			takenRoutes[op.BeforeRoute.Key()] = true
 		case op.Sysctl != nil:
@@ -37,11 +38,19 @@ func (p *Plan) Checkpoint(have netstate.State, sysctls map[string]string) Checkp
 			}
 		}
 	}
-	for i := range have.Rules {
-		if r := &have.Rules[i]; ours(r.Protocol) || takenRules[*r] {
-			cp.Rules = append(cp.Rules, *r)
+	for i := len(have.Rules) - 1; i >= 0; i-- {
+		// Of equal foreign rules a plan takes the last.
+		r := &have.Rules[i]
+		switch {
+		case ours(r.Protocol):
+		case takenRules[*r] > 0:
+			takenRules[*r]--
+		default:
+			continue
 		}
+		cp.Rules = append(cp.Rules, *r)
 	}
+	slices.Reverse(cp.Rules)
 	for i := range have.Routes {
 		// Of the foreign routes of a key a plan takes the first.
 		r := &have.Routes[i]
