@@ -66,9 +66,9 @@ func sources(from, to int) string {
 }
 
 // steps runs f for each step in turn, and then goes that step without faults.
-func steps(t *testing.T, f func(w *world, text string)) {
-	w := newWorld(t)
+func steps(t *testing.T, w *world, f func(w *world, text string)) {
 	start := w.text()
+	trees(t, w)
 	for _, text := range []string{first(), second(), first(), ""} {
 		f(w, text)
 		if _, _, err := w.apply(t.Context(), w.k, text); err != nil {
@@ -79,66 +79,127 @@ func steps(t *testing.T, f func(w *world, text string)) {
 	w.same("after the last delete", start)
 }
 
+// trees fails unless the steps have what the matrix is about: trees of both
+// families.
+func trees(t *testing.T, w *world) {
+	t.Helper()
+	for _, text := range []string{first(), second()} {
+		families := map[netstate.Family]bool{}
+		for _, tree := range w.prepare(text).want.Trees {
+			families[tree.Family] = true
+		}
+		if len(families) != 2 {
+			t.Fatalf("trees of %d families", len(families))
+		}
+	}
+}
+
 // TestEveryOperationMayFail refuses every operation of every step in turn, both
 // as a kernel that stops there and as one that carries out what else was sent.
 func TestEveryOperationMayFail(t *testing.T) {
-	for _, together := range []bool{false, true} {
-		t.Run(fmt.Sprint("together ", together), func(t *testing.T) {
-			refused := 0
-			steps(t, func(w *world, text string) {
-				before := w.text()
-				ops := len(w.prepare(text).plan.Ops)
-				for i := range ops {
-					f := &faulty{Kernel: w.k, fail: failOnce(i), together: together}
-					_, r, err := w.apply(t.Context(), f, text)
-					var op *OpError
-					if !errors.As(err, &op) || !r.Undone {
-						t.Fatalf("operation %d of %d: %v, %+v", i, ops, err, r)
-					}
-					w.same(fmt.Sprintf("operation %d of %d (%s %s)", i, ops, op.Op, op.Object), before)
-					refused++
+	onBoth(t, func(t *testing.T, open func(*testing.T) *world) {
+		for _, together := range []bool{false, true} {
+			t.Run(fmt.Sprint("together ", together), func(t *testing.T) {
+				refused := 0
+				steps(t, open(t), func(w *world, text string) { refused += w.refuseEach(text, together) })
+				if refused < 300 {
+					t.Errorf("the matrix has only %d operations", refused)
 				}
 			})
-			if refused < 300 {
-				t.Errorf("the matrix has only %d operations", refused)
-			}
-		})
+		}
+	})
+}
+
+// refuseEach begins an apply of text once for each of its operations, refuses
+// that one, and finds everything as it was. It returns how many there are.
+func (w *world) refuseEach(text string, together bool) int {
+	w.t.Helper()
+	before := w.text()
+	ops := len(w.prepare(text).plan.Ops)
+	for i := range ops {
+		f := &faulty{Kernel: w.k, fail: failOnce(i), together: together}
+		_, r, err := w.apply(w.t.Context(), f, text)
+		var op *OpError
+		if !errors.As(err, &op) || !r.Undone {
+			w.t.Fatalf("operation %d of %d: %v, %+v", i, ops, err, r)
+		}
+		w.same(fmt.Sprintf("operation %d of %d (%s %s)", i, ops, op.Op, op.Object), before)
 	}
+	return ops
+}
+
+// TestAdoptionMayFail takes over foreign rules and routes, and gives them back.
+func TestAdoptionMayFail(t *testing.T) {
+	w := newWorld(t)
+	netnstest.IP(t,
+		"rule add pref 2300 from 10.1.0.0/16 table 88 protocol 4",
+		"rule add pref 2300 from 10.2.0.0/16 table 88",
+		"rule add pref 2301 from 10.3.0.0/16 table 88",
+		"-6 rule add pref 2300 from 2001:db8:101::/48 table 88 protocol 4",
+		"route add default via 192.0.2.5 dev eth1 table 88 proto static",
+		"route add 10.20.0.0/16 table 88 nexthop via 192.0.2.2 weight 2 nexthop via 198.51.100.2",
+		"-6 route add default via 2001:db8:1::5 dev eth1 table 88 metric 1024 proto static",
+		"-6 route add 2001:db8:f:1::/64 via 2001:db8:1::7 dev eth1 table 88",
+	)
+	w.adopt = true
+	text := policy("adopted", `
+  tables:
+  - {name: eighty-eight, id: 88, routes: [
+      {to: default, via: 192.0.2.5, dev: eth1}, {to: default, via: "2001:db8:1::5", dev: eth1},
+      {to: 10.20.0.0/16, nexthops: [{via: 192.0.2.2, weight: 2}, {via: 198.51.100.2}]}]}
+  rules:
+  - {from: [10.1.0.0/16, 10.2.0.0/16, "2001:db8:101::/48"], priority: 2300, table: eighty-eight}
+  - {from: [10.4.0.0/16], priority: 2302, table: eighty-eight}
+`)
+	for _, together := range []bool{false, true} {
+		if n := w.refuseEach(text, together); n < 8 {
+			t.Errorf("only %d operations", n)
+		}
+	}
+	if _, _, err := w.apply(t.Context(), w.k, text); err != nil {
+		t.Fatal(err)
+	}
+	w.settled(text)
 }
 
 // TestEveryOperationMayBeTheLast stops the process at every operation of every
 // step. A new process finds its way to what was wanted from there, or back.
 func TestEveryOperationMayBeTheLast(t *testing.T) {
-	steps(t, func(w *world, text string) {
-		before := w.text()
-		had := w.wanted()
-		for i := 0; ; i++ {
-			// Counted each time: where something else was on the way, priorities
-			// that nobody chose may stay what they became.
-			ops := len(w.prepare(text).plan.Ops)
-			if i >= ops {
-				break
+	onBoth(t, func(t *testing.T, open func(*testing.T) *world) {
+		steps(t, open(t), stopAtEach)
+	})
+}
+
+// stopAtEach stops an apply of text at each of its operations.
+func stopAtEach(w *world, text string) {
+	before := w.text()
+	had := w.wanted()
+	for i := 0; ; i++ {
+		// Counted each time: where something else was on the way, priorities
+		// that nobody chose may stay what they became.
+		ops := len(w.prepare(text).plan.Ops)
+		if i >= ops {
+			break
+		}
+		w.kill(text, i)
+		if i%3 == 0 { // the user gives up what was wanted, and wants what was before
+			if _, _, err := w.apply(w.t.Context(), w.k, had); err != nil {
+				w.t.Fatalf("back from operation %d of %d: %v", i, ops, err)
 			}
-			w.kill(text, i)
-			if i%3 == 0 { // the user gives up what was wanted, and wants what was before
-				if _, _, err := w.apply(w.t.Context(), w.k, had); err != nil {
-					w.t.Fatalf("back from operation %d of %d: %v", i, ops, err)
-				}
-			} else {
-				if _, _, err := w.apply(w.t.Context(), w.k, text); err != nil {
-					w.t.Fatalf("on from operation %d of %d: %v", i, ops, err)
-				}
-				w.settled(text)
-				if _, _, err := w.apply(w.t.Context(), w.k, had); err != nil {
-					w.t.Fatalf("back to the start: %v", err)
-				}
+		} else {
+			if _, _, err := w.apply(w.t.Context(), w.k, text); err != nil {
+				w.t.Fatalf("on from operation %d of %d: %v", i, ops, err)
 			}
-			w.settled(had)
-			if had == "" {
-				w.same(fmt.Sprintf("operation %d of %d", i, ops), before)
+			w.settled(text)
+			if _, _, err := w.apply(w.t.Context(), w.k, had); err != nil {
+				w.t.Fatalf("back to the start: %v", err)
 			}
 		}
-	})
+		w.settled(had)
+		if had == "" {
+			w.same(fmt.Sprintf("operation %d of %d", i, ops), before)
+		}
+	}
 }
 
 // wanted is the object that the records hold, as text.
@@ -193,7 +254,7 @@ func TestSomebodyElseInTheMiddle(t *testing.T) {
 			ip:   []string{"-6 route add default via 2001:db8:1::99 table 5000 proto 17 metric 1024"},
 			undo: []string{"-6 route del default via 2001:db8:1::99 table 5000"}, err: "file exists"},
 		{name: "ours is deleted again", at: -1,
-			ip: []string{"rule del pref 300", "route flush table 5001"}, err: "still to do: + route default via 198.51.100.1"},
+			ip: []string{"rule del pref 300 table main", "route flush table 5001"}, err: "still to do: + route default via 198.51.100.1"},
 		{name: "ours is changed", at: -1,
 			ip: []string{"route replace default via 203.0.113.77 dev eth1 table 5000 proto 118"}, err: "still to do: ~ route default"},
 		{name: "a route of ours is taken over", at: -1,

@@ -4,27 +4,30 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/viarule/viarule/internal/desired"
 	"github.com/viarule/viarule/internal/kernel"
+	"github.com/viarule/viarule/internal/kernelfake"
 	"github.com/viarule/viarule/internal/netnstest"
 	"github.com/viarule/viarule/internal/netstate"
+	"github.com/viarule/viarule/internal/netstate/netstatetest"
 	"github.com/viarule/viarule/internal/plan"
 	"github.com/viarule/viarule/internal/record"
 	"github.com/viarule/viarule/internal/spec"
 	"github.com/viarule/viarule/internal/specfile"
 )
 
-// world is a host in a namespace of the real kernel, with foreign rules, routes
-// and links around, and with records: what a caller of Run has.
+// world is a host with foreign rules, routes and links around, and with records:
+// what a caller of Run has.
 type world struct {
 	t   *testing.T
-	k   *kernel.Conn
+	k   Kernel
 	rec record.Namespace
+	// adopt takes over what is foreign and wanted.
+	adopt bool
 	// sysctls are asked for as long as there is an object (RoutingPolicy has
 	// none of its own).
 	sysctls []netstate.Sysctl
@@ -54,6 +57,7 @@ var foreign = []string{
 	"rule add pref 2500 from 10.77.0.0/16 table 77",
 	"rule add pref 3000 not from 10.0.0.0/8 table main suppress_prefixlength 0 protocol 17",
 	"rule add pref 3001 to 203.0.113.0/24 blackhole",
+	"rule add pref 300 to 12.12.12.12 iif eth1 table 77",
 	"-6 rule add pref 2500 from 2001:db8:77::/48 table 77",
 	// In tables of ours, and in ones of nobody.
 	"route add 172.16.0.0/12 via 192.0.2.77 table 5000 proto 17",
@@ -63,15 +67,49 @@ var foreign = []string{
 	"-6 route add default via 2001:db8:1::78 table 77 metric 9",
 }
 
+// fakeForeign is the same on the fake, which makes nothing by itself.
+const fakeForeign = `
+link 1 lo mac 00:00:00:00:00:00 mtu 65536 up carrier loopback
+link 3 eth1 kind veth mac 26:1f:9e:50:4a:5b mtu 1500 up carrier parent peer1
+link 5 eth2 kind veth mac 36:31:de:c6:57:34 mtu 1500 up carrier parent peer2
+addr 192.0.2.10/24 dev eth1 label eth1 flags 0x80
+addr 198.51.100.10/24 dev eth2 label eth2 flags 0x80
+addr 2001:db8:1::10/64 dev eth1 flags 0x82
+addr 2001:db8:2::10/64 dev eth2 flags 0x82
+rule 0 from all table 255 proto 2
+rule 300 from all to 12.12.12.12 iif eth1 table 77
+rule 2199 from 10.0.0.0/8 fwmark 0x80/0x80 table 77 proto 17
+rule 2500 from 10.77.0.0/16 table 77
+rule 3000 not from 10.0.0.0/8 table 254 suppress_prefixlength 0 proto 17
+rule 3001 from all to 203.0.113.0/24 blackhole
+rule 32766 from all table 254 proto 2
+rule 32767 from all table 253 proto 2
+rule -6 0 from all table 255 proto 2
+rule -6 2500 from 2001:db8:77::/48 table 77 unknown 0400ff0001
+rule -6 32766 from all table 254 proto 2
+route default via 192.0.2.78 dev eth1 table 77 metric 9 proto 3
+route default via 192.0.2.1 dev eth1 table 254 proto 3
+route 192.0.2.0/24 dev eth1 table 254 proto 2 scope link src 192.0.2.10
+route 198.51.100.0/24 dev eth2 table 254 proto 2 scope link src 198.51.100.10
+route 172.16.0.0/12 via 192.0.2.77 dev eth1 table 5000 proto 17
+route -6 default via 2001:db8:1::1 dev eth1 table 254 metric 1024 proto 3
+route -6 2001:db8:1::/64 dev eth1 table 254 metric 256 proto 2
+route -6 2001:db8:2::/64 dev eth2 table 254 metric 256 proto 2
+route -6 2001:db8:f::/48 via 2001:db8:1::77 dev eth1 table 5000 metric 1024 proto 17
+`
+
+func wantedSysctls() []netstate.Sysctl {
+	return []netstate.Sysctl{
+		{Key: "net/ipv4/conf/eth2/rp_filter", Value: "2"},
+		{Key: "net/ipv6/conf/eth2/accept_ra", Value: "0"},
+	}
+}
+
+// newWorld makes a namespace of the real kernel.
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	netnstest.New(t, netnstest.Mounts())
 	netnstest.IP(t, foreign...)
-	for _, family := range []string{"ipv4", "ipv6"} {
-		if err := os.WriteFile("/proc/sys/net/"+family+"/conf/eth1/forwarding", []byte("0"), 0); err != nil {
-			t.Fatal(err)
-		}
-	}
 	k, err := kernel.Open("")
 	if err != nil {
 		t.Fatal(err)
@@ -81,10 +119,22 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{t: t, k: k, rec: record.Store{Dir: "/run/viarule"}.Namespace(cookie), sysctls: []netstate.Sysctl{
-		{Key: "net/ipv4/conf/eth2/rp_filter", Value: "2"},
-		{Key: "net/ipv6/conf/eth2/accept_ra", Value: "0"},
-	}}
+	return &world{t: t, k: k, rec: record.Store{Dir: "/run/viarule"}.Namespace(cookie), sysctls: wantedSysctls()}
+}
+
+// fakeWorld makes one in memory.
+func fakeWorld(t *testing.T) *world {
+	t.Helper()
+	k := kernelfake.New(netstatetest.ParseState(t, fakeForeign))
+	k.SetSysctl("net/ipv4/conf/eth2/rp_filter", "0")
+	k.SetSysctl("net/ipv6/conf/eth2/accept_ra", "1")
+	return &world{t: t, k: k, rec: record.Store{Dir: t.TempDir()}.Namespace(1), sysctls: wantedSysctls()}
+}
+
+// onBoth runs a test on the real kernel and on the fake.
+func onBoth(t *testing.T, f func(t *testing.T, open func(*testing.T) *world)) {
+	t.Run("kernel", func(t *testing.T) { f(t, newWorld) })
+	t.Run("fake", func(t *testing.T) { f(t, fakeWorld) })
 }
 
 // text is everything there is, to the last attribute.
@@ -106,7 +156,7 @@ func (w *world) text() string {
 	return text
 }
 
-// change is one apply (or, without objects, a delete) on the way.
+// changing is one apply (or, without objects, a delete) on the way.
 type changing struct {
 	w       *world
 	objs    []spec.Object
@@ -176,7 +226,7 @@ func (c *changing) build(have netstate.State) desired.Want {
 
 func (c *changing) input(have netstate.State, want desired.Want, present map[string]string) plan.Input {
 	return plan.Input{Want: want, Have: have, Sysctls: present, Restore: c.restore,
-		Recorded: plan.Recorded{Rules: c.claims.Rules, Routes: c.claims.Routes}}
+		Adopt: c.w.adopt, Recorded: plan.Recorded{Rules: c.claims.Rules, Routes: c.claims.Routes}}
 }
 
 // records is what is staged.
