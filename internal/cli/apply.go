@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/viarule/viarule/internal/host"
+)
+
+func (a *app) applyCommand() *cobra.Command {
+	var files fileFlags
+	var opt host.ApplyOptions
+	var fromBoot bool
+	c := &cobra.Command{
+		Use:     "apply -f FILE...",
+		GroupID: "change",
+		Short:   "Make the kernel hold what the objects say",
+		Long: `Plans, checks, applies and verifies. The objects of the files are added, or take
+the place of those with the same name; objects applied before and not named stay.
+
+A failure on the way is undone. With --confirm everything is undone unless
+"viarule confirm" comes in time, even when the session that started it is gone.
+Nothing survives a reboot by itself: --boot has the objects applied at boot.`,
+		Example: `  viarule apply -f policy.yaml
+  viarule apply -f policy.yaml --confirm 60s    # then: viarule confirm
+  viarule apply -f policy.yaml --boot
+  viarule import | viarule apply -f - --adopt   # take over what was made by hand`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			start := time.Now()
+			h, err := a.open()
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			var r *host.Result
+			if fromBoot {
+				if len(files.names)+len(args) > 0 {
+					return usageError{fmt.Errorf("--from-boot reads its own files: leave -f out")}
+				}
+				r, err = h.ApplyBoot(cmd.Context(), opt)
+			} else {
+				objects, lerr := a.load(cmd, files, args)
+				if lerr != nil {
+					return lerr
+				}
+				opt.Read = time.Since(start)
+				r, err = h.Apply(cmd.Context(), objects, opt)
+			}
+			if err != nil {
+				return err
+			}
+			return a.printResult(r)
+		},
+	}
+	files.add(c.Flags())
+	f := c.Flags()
+	f.DurationVar(&opt.Confirm, "confirm", 0, "undo everything unless `viarule confirm` comes within this time")
+	f.BoolVar(&opt.Adopt, "adopt", false, "take over foreign rules and routes that are just what an object wants")
+	f.BoolVar(&opt.Prune, "prune", false, "remove what bears viarule's mark and belongs to no object")
+	f.BoolVar(&opt.Boot, "boot", false, "have all objects of this host applied at boot, and when a link comes back")
+	f.BoolVar(&opt.AllowCutOff, "allow-cut-off", false, "go on though this takes away the way of an SSH session or of the default gateway")
+	f.BoolVar(&fromBoot, "from-boot", false, "apply what --boot has kept (for the unit that runs at boot)")
+	return c
+}
+
+func (a *app) confirmCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "confirm",
+		GroupID: "change",
+		Short:   "Keep what apply --confirm did",
+		Example: `  viarule apply -f policy.yaml --confirm 60s
+  viarule confirm`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := a.open()
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			r, err := h.Confirm(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.printResult(r)
+		},
+	}
+}
+
+func (a *app) rollbackCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "rollback",
+		GroupID: "change",
+		Short:   "Undo at once what apply --confirm did",
+		Example: `  viarule rollback`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h, err := a.open()
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			r, err := h.Rollback(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.printResult(r)
+		},
+	}
+}
+
+// printResult prints what a change did.
+func (a *app) printResult(r *host.Result) error {
+	if a.structured() {
+		return a.print(r)
+	}
+	a.problems(a.err, r.Warnings)
+	if r.Plan != nil {
+		if err := a.writePlan(a.out, r.Plan, r.Names); err != nil {
+			return err
+		}
+	}
+	for _, s := range r.Messages {
+		fmt.Fprintln(a.out, s)
+	}
+	if a.verbose {
+		for _, p := range r.Phases {
+			fmt.Fprintf(a.out, "%-8s %8.1f ms\n", p.Name, float64(p.Time)/float64(time.Millisecond))
+		}
+	}
+	return nil
+}

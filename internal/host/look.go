@@ -1,0 +1,211 @@
+package host
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/viarule/viarule/internal/desired"
+	"github.com/viarule/viarule/internal/netstate"
+	"github.com/viarule/viarule/internal/owner"
+	"github.com/viarule/viarule/internal/plan"
+	"github.com/viarule/viarule/internal/record"
+	"github.com/viarule/viarule/internal/rttables"
+	"github.com/viarule/viarule/internal/spec"
+	"github.com/viarule/viarule/internal/specfile"
+)
+
+// situation is all that planning looks at, read at one time.
+type situation struct {
+	state   netstate.State
+	names   rttables.Names
+	records []record.Object
+	facts   desired.Facts
+}
+
+func (h *Host) look(ctx context.Context) (*situation, error) {
+	var s situation
+	var err error
+	if s.state, err = h.kernel.Snapshot(ctx); err != nil {
+		return nil, err
+	}
+	if s.names, err = h.names.Tables(); err != nil {
+		return nil, err
+	}
+	if s.records, err = h.records.List(); err != nil {
+		return nil, err
+	}
+	return &s, h.gather(&s)
+}
+
+// gather makes what desired wants to know of the names of tables: which there
+// are, and which of them only objects of this namespace gave.
+func (h *Host) gather(s *situation) error {
+	foreign, err := h.names.TablesOfOthers()
+	if err != nil {
+		return err
+	}
+	elsewhere, err := h.store.TablesOfOthers(h.records.Cookie())
+	if err != nil {
+		return err
+	}
+	f := desired.Facts{State: s.state, Names: map[string]uint32{}, OwnNames: map[string]bool{}, Used: elsewhere.Numbers, Neighbours: owner.MatchState(&s.state)}
+	for i := range s.records {
+		for name, id := range s.records[i].Tables {
+			f.Names[name] = id
+			f.Used[id] = true
+		}
+	}
+	maps.Copy(f.Names, s.names.ByName)
+	for name := range f.Names {
+		_, theirs := foreign.ByName[name]
+		_, used := elsewhere.Names[name]
+		f.OwnNames[name] = !theirs && !used
+	}
+	s.facts = f
+	return nil
+}
+
+// change is what a command wants to do to the set of applied objects.
+type change struct {
+	put          []spec.Object
+	remove       []spec.Ref
+	adopt, prune bool
+}
+
+func (c *change) touches(ref spec.Ref) bool {
+	return slices.Contains(c.remove, ref) || slices.ContainsFunc(c.put, func(o spec.Object) bool { return o.Ref == ref })
+}
+
+// draft is a plan and what it was made from.
+type draft struct {
+	change   change
+	before   *situation
+	objects  []spec.Object // that shall stand afterwards, by kind and name
+	kept     []spec.Ref    // applied before, and not to be planned now: left as they are
+	input    plan.Input
+	plan     plan.Plan
+	stands   map[spec.Ref]*record.Object // what stands for each of objects
+	records  record.Change
+	warnings []spec.Problem
+}
+
+// draft works out what a change does. It reads the kernel and changes nothing.
+func (h *Host) draft(ctx context.Context, c change) (*draft, error) {
+	s, err := h.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d := &draft{change: c, before: s}
+	for i := range s.records {
+		if r := &s.records[i]; !c.touches(r.Ref) {
+			o, err := parseRecord(r)
+			if err != nil {
+				return nil, err
+			}
+			d.objects = append(d.objects, o)
+		}
+	}
+	d.setAsideBroken()
+	for i := range c.put {
+		d.objects = append(d.objects, c.put[i])
+	}
+	sortObjects(d.objects)
+
+	want, problems := s.build(d.objects)
+	if spec.Failed(problems) {
+		return nil, &InputError{Problems: problems}
+	}
+	d.warnings = append(d.warnings, problems...)
+	d.input = plan.Input{Want: want, Have: s.state, Adopt: c.adopt, Prune: c.prune}
+	if err := h.draftRecords(d); err != nil {
+		return nil, err
+	}
+	if err := h.diff(d); err != nil {
+		return nil, err
+	}
+	d.recordNeighbours()
+	return d, nil
+}
+
+// build gives what the objects want on this host, and what is wrong with them.
+func (s *situation) build(objects []spec.Object) (desired.Want, []spec.Problem) {
+	problems := spec.Validate(objects, known(s.facts.Names))
+	want, more := desired.Build(objects, s.facts)
+	return want, append(problems, more...)
+}
+
+// setAsideBroken takes out of the plan the objects that were applied before and
+// that the host cannot hold any more (their link is gone, say), so that they do
+// not stand in the way of others. What is left of them stays.
+func (d *draft) setAsideBroken() {
+	if len(d.objects) == 0 {
+		return
+	}
+	_, problems := d.before.build(d.objects)
+	for _, p := range problems {
+		if p.Severity != spec.Error || slices.Contains(d.kept, p.Object) {
+			continue
+		}
+		d.kept = append(d.kept, p.Object)
+		p.Severity = spec.Warning
+		p.What += " (applied before; left as it is)"
+		d.warnings = append(d.warnings, p)
+	}
+	d.objects = slices.DeleteFunc(d.objects, func(o spec.Object) bool { return slices.Contains(d.kept, o.Ref) })
+}
+
+// diff makes the plan. What stands in the kernel for objects that are kept as
+// they are, or that are removed with deletionPolicy Orphan, is claimed by nobody
+// here: the plan leaves it alone.
+func (h *Host) diff(d *draft) error {
+	d.plan = plan.Diff(d.input)
+	if len(d.plan.Orphans) == 0 {
+		return nil // nothing of ours beyond what is wanted: no need to read the claims
+	}
+	claims, err := h.records.Claims()
+	if err != nil {
+		return err
+	}
+	for i := range d.before.records {
+		r := &d.before.records[i]
+		orphaned := r.DeletionPolicy == spec.OrphanPolicy && slices.Contains(d.change.remove, r.Ref)
+		if !orphaned && !slices.Contains(d.kept, r.Ref) {
+			continue
+		}
+		whole, _, err := h.records.Get(r.Ref)
+		if err != nil {
+			return err
+		}
+		for _, rule := range whole.Rules {
+			delete(claims.Rules, rule)
+		}
+		for _, route := range whole.Routes {
+			delete(claims.Routes, route)
+		}
+	}
+	d.input.Recorded = plan.Recorded{Rules: claims.Rules, Routes: claims.Routes}
+	d.plan = plan.Diff(d.input)
+	return nil
+}
+
+// parseRecord gives the object that a record holds. Its lines are those of the
+// file that it came from.
+func parseRecord(r *record.Object) (spec.Object, error) {
+	text := append(bytes.Repeat([]byte("\n"), int(max(0, r.Line-1))), r.Text...)
+	objects, problems := specfile.Parse(r.File, text)
+	if spec.Failed(problems) || len(objects) != 1 || objects[0].Ref != r.Ref {
+		return spec.Object{}, fmt.Errorf("read the record of %s: it does not hold that object any more; apply its file again", r.Ref)
+	}
+	objects[0].Text = r.Text
+	return objects[0], nil
+}
+
+func sortObjects(objects []spec.Object) {
+	slices.SortFunc(objects, func(a, b spec.Object) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+	})
+}

@@ -1,0 +1,110 @@
+// Package script runs the txtar scripts: what a user does, step by step, with
+// the real program in a network namespace and a mount namespace of its own.
+// A folder holds the scripts of one command; names start with the verb.
+//
+// Beyond testscript's own commands:
+//
+//	uplinks              makes two links with addresses: eth0 (default route) and eth1
+//	same FILE FILE       compares as cmp does, but for the order of lines
+//	kernel FILE          writes the rules and routes of the namespace, all of them, to FILE
+package script
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/viarule/viarule/internal/cli"
+	"github.com/viarule/viarule/internal/netnstest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"viarule": func() { os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+	})
+}
+
+func TestScripts(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root: cannot make network namespaces")
+	}
+	folders, err := filepath.Glob("*/")
+	if err != nil || len(folders) == 0 {
+		t.Fatalf("no folders with scripts: %v", err)
+	}
+	for _, dir := range folders {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			testscript.Run(t, testscript.Params{
+				Dir:                 dir,
+				RequireExplicitExec: true,
+				RequireUniqueNames:  true,
+				UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+				Setup: func(env *testscript.Env) error {
+					netnstest.New(env.T().(testing.TB), netnstest.Mounts())
+					env.Setenv("NO_COLOR", "1")
+					return nil
+				},
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){
+					"uplinks": uplinks, "kernel": kernelState, "same": same,
+				},
+			})
+		})
+	}
+}
+
+// ip runs `ip` with the words of each line in the script's namespace.
+func ip(ts *testscript.TestScript, lines ...string) string {
+	var all strings.Builder
+	for _, l := range lines {
+		out, err := exec.Command("ip", strings.Fields(l)...).CombinedOutput()
+		if err != nil {
+			ts.Fatalf("ip %s: %v\n%s", l, err, out)
+		}
+		all.Write(out)
+	}
+	return all.String()
+}
+
+// uplinks makes a host with two uplinks, IPv4 and IPv6. The other ends are in
+// the same namespace and never up with an address: nothing answers.
+func uplinks(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: uplinks")
+	}
+	ip(ts,
+		"link add eth0 type veth peer name peer0", "link add eth1 type veth peer name peer1",
+		"addr add 10.10.10.10/24 dev eth0", "addr add 192.168.10.2/24 dev eth1",
+		"addr add 2001:db8:a::10/64 dev eth0 nodad", "addr add 2001:db8:b::2/64 dev eth1 nodad",
+		"link set peer0 up", "link set peer1 up", "link set eth0 up", "link set eth1 up",
+		"route add default via 10.10.10.1 dev eth0", "-6 route add default via 2001:db8:a::1 dev eth0")
+}
+
+// kernelState writes what the kernel holds, as `ip` prints it with all details.
+func kernelState(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: kernel FILE")
+	}
+	text := ip(ts, "-d -N rule show", "-d -N -6 rule show", "-d -N route show table all", "-d -N -6 route show table all", "-d nexthop show")
+	if err := os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644); err != nil {
+		ts.Fatalf("%v", err)
+	}
+}
+
+func same(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: same FILE FILE")
+	}
+	lines := func(name string) []string {
+		l := strings.Split(ts.ReadFile(name), "\n")
+		slices.Sort(l)
+		return l
+	}
+	if a, b := lines(args[0]), lines(args[1]); slices.Equal(a, b) == neg {
+		ts.Fatalf("%s and %s: same is %v\n--- %[1]s\n%s\n--- %[2]s\n%s", args[0], args[1], !neg, strings.Join(a, "\n"), strings.Join(b, "\n"))
+	}
+}
