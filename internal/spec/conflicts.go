@@ -52,18 +52,16 @@ func (r *Rule) selector(f netstate.Family, from, to netip.Prefix) selector {
 	}
 }
 
-// checkSameRules finds rules of different objects with the same priority and
-// selectors: which comes first would depend on which was applied first. Within
-// an object the written order decides, and checkShadows warns.
+// checkSameRules finds rules with the same priority and selectors. Within an
+// object the written order decides, and that there are two is most likely a
+// slip; of different objects, nobody could say which comes first.
 func (v *validator) checkSameRules() {
 	type key struct {
 		selector
 		priority uint32
 	}
-	if len(v.objs) < 2 {
-		return
-	}
 	seen := map[key]place{}
+	v.same = map[place]bool{}
 	for i := range v.objs {
 		o := &v.objs[i]
 		if o.Policy == nil {
@@ -82,7 +80,11 @@ func (v *validator) checkSameRules() {
 					switch {
 					case !again:
 						seen[k] = here
-					case first.obj != o && !told:
+					case told:
+					case first.obj == o:
+						told, v.same[here] = true, true
+						v.warn(here, "", fmt.Sprintf("the rule in %s has the same priority and selectors, so that this one is used only where the other one finds no route", first.seenFrom(o)), "leave one out, or give it another priority")
+					default:
 						told = true
 						v.fail(here, "", fmt.Sprintf("a rule with the priority %d and the same selectors is in %s already", r.Priority.Val, first.seenFrom(o)), "give it another priority, or leave one out")
 					}
@@ -154,7 +156,7 @@ func (v *validator) checkGoto(here place, r *Rule, targets map[netstate.Family]m
 	if !r.Priority.Set && v.known.Last != 0 && r.Goto > 0 && r.Goto <= v.known.First {
 		v.fail(here, "goto", fmt.Sprintf("goto leads to later rules only, and rules without a priority come after %d", v.known.First), "write a priority, or a higher target")
 	}
-	if v.known.Tables != nil {
+	if v.known.Tables != nil || r.Priority.Set && r.Goto <= r.Priority.Val {
 		return
 	}
 	for _, f := range r.Families() {

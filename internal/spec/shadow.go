@@ -19,7 +19,9 @@ func (v *validator) checkShadows() {
 	for i := range v.objs {
 		if p := v.objs[i].Policy; p != nil {
 			for j := range p.Rules {
-				s.check(candidate{place{&v.objs[i], -1, index(j)}, &p.Rules[j]})
+				if here := (place{&v.objs[i], -1, index(j)}); !v.same[here] {
+					s.check(candidate{here, &p.Rules[j]})
+				}
 			}
 		}
 	}

@@ -74,9 +74,11 @@ func Validate(objs []Object, k Known) []Problem {
 		}
 	}
 	v.checkSameRoutes()
-	v.checkSameRules()
 	v.checkTargets()
-	v.checkShadows()
+	if v.checkTotal() {
+		v.checkSameRules()
+		v.checkShadows()
+	}
 	return v.done()
 }
 
@@ -89,6 +91,7 @@ type validator struct {
 	more     [2]int
 	tables   map[string]uint32 // names that the objects declare: the number, or 0
 	names    map[uint32]string // and the other way round
+	same     map[place]bool    // rules that were warned of, since an earlier one is the same
 }
 
 // place is an element of an object, by its indices; -1 where it has none.
@@ -182,6 +185,32 @@ func (v *validator) checkNames() {
 		}
 		seen[o.Ref] = o
 	}
+}
+
+// MaxKernelRules is how many rules of the kernel all objects together may stand
+// for; with a thousandth of it a packet takes longer than a disk.
+const MaxKernelRules = 4 << 20
+
+// checkTotal refuses objects that multiply to more rules than can be compared.
+func (v *validator) checkTotal() bool {
+	total := 0
+	for i := range v.objs {
+		p := v.objs[i].Policy
+		if p == nil {
+			continue
+		}
+		for j := range p.Rules {
+			r := &p.Rules[j]
+			for _, f := range netstate.Families {
+				total += max(count(r.From, f), 1) * max(count(r.To, f), 1)
+			}
+			if total > MaxKernelRules {
+				v.fail(place{&v.objs[i], -1, index(j)}, "", fmt.Sprintf("the objects stand for more than %d rules up to here", MaxKernelRules), "send packets to tables by larger prefixes")
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // wellKnown are the tables that every namespace has.

@@ -43,6 +43,11 @@ func (v *validator) checkRoute(here place, r *Route) {
 			v.fail(here, "type", "a route of this type goes nowhere", "leave out via, dev, nexthops, onlink and src")
 		}
 		return
+	case r.Type == netstate.RouteLocal:
+		if r.Via.IsValid() || r.Dev == "" || len(r.Nexthops) > 0 || r.OnLink || r.Scope != nil && *r.Scope != netstate.ScopeHost {
+			v.fail(here, "type", "a local route has a dev, no way behind it, and the scope Host", "write `dev: lo`, and leave via, nexthops, onlink and scope out")
+		}
+		return
 	case len(r.Nexthops) > 0:
 		v.checkNexthops(here, r, f)
 	case !r.Via.IsValid() && r.Dev == "":
@@ -53,9 +58,6 @@ func (v *validator) checkRoute(here place, r *Route) {
 	}
 	if r.OnLink && len(r.Nexthops) == 0 && (!r.Via.IsValid() || r.Dev == "") {
 		v.fail(here, "onlink", "it says that the gateway is on the link, but there is no gateway or no link", "write via and dev, or leave onlink out")
-	}
-	if r.Type == netstate.RouteLocal && (r.Via.IsValid() || r.Dev == "" || r.Scope != nil && *r.Scope != netstate.ScopeHost) {
-		v.fail(here, "type", "a local route has a dev, no via, and the scope Host", "write `dev: lo` and leave via, nexthops and scope out")
 	}
 }
 
@@ -85,9 +87,6 @@ func (v *validator) checkScope(here place, r *Route, f netstate.Family) {
 func (v *validator) checkNexthops(here place, r *Route, f netstate.Family) {
 	if r.Via.IsValid() || r.Dev != "" || r.OnLink {
 		v.fail(here, "nexthops", "next hops exclude via, dev and onlink", "write the way of via and dev as one of nexthops")
-	}
-	if r.Type != netstate.RouteUnicast {
-		v.fail(here, "nexthops", "only a Unicast route has next hops", "leave type or nexthops out")
 	}
 	if n := len(r.Nexthops); n > v.known.Limits.Nexthops {
 		v.fail(here, "nexthops", fmt.Sprintf("there are %d next hops", n), fmt.Sprintf("a route may have %d", v.known.Limits.Nexthops))

@@ -189,15 +189,23 @@ func decodeTree(text []byte) (root *yaml.Node, err error) {
 	return n.Content[0], nil
 }
 
-var yamlLine = regexp.MustCompile(`^line (\d+): `)
+var (
+	yamlLine    = regexp.MustCompile(`^line (\d+): `)
+	parserError = regexp.MustCompile(`^did not find expected (<|'-' indicator|key|node content|',' or)`)
+)
 
 // splitLine takes a message of the YAML library apart: "yaml: line 3: what".
 func splitLine(err error) (int32, string) {
 	what := strings.TrimPrefix(err.Error(), "yaml: ")
-	line := 1
+	line := int32(1)
 	if m := yamlLine.FindStringSubmatch(what); m != nil {
-		line, _ = strconv.Atoi(m[1])
-		what = what[len(m[0]):]
+		n, _ := strconv.ParseInt(m[1], 10, 32)
+		line, what = int32(n), what[len(m[0]):]
+		// The library counts the lines of its parser's errors from 0, those of
+		// its scanner's from 1.
+		if parserError.MatchString(what) {
+			line++
+		}
 	}
-	return int32(line), "not YAML: " + what
+	return line, "not YAML: " + what
 }

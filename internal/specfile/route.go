@@ -73,7 +73,7 @@ func (d *decoder) route(n *yaml.Node) spec.Route {
 	if !ok {
 		return r.Route
 	}
-	if seen&1 == 0 {
+	if seen&1 == 0 && d.faults == faults {
 		d.fail(n, "it does not say where to", "write `to: …`, a prefix or default")
 	}
 	if r.toDefault != nil && d.faults == faults {

@@ -86,11 +86,15 @@ func value[T any](d *decoder, n *yaml.Node, parse func(string) (T, error)) T {
 
 // rule decodes an element of rules.
 func (d *decoder) rule(n *yaml.Node, r *rule) {
+	faults := d.faults
 	if _, ok := mapping(d, n, r, ruleFields); !ok {
 		return
 	}
 	switch len(r.actions) {
 	case 0:
+		if d.faults > faults {
+			return // most likely the action is what could not be read
+		}
 		d.fail(n, "it does not say what to do", "write one of table, goto, nop, blackhole, unreachable, prohibit")
 	case 1:
 	default:

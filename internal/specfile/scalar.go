@@ -34,7 +34,7 @@ func scalarKind(n *yaml.Node) scalar {
 	case c >= '0' && c <= '9':
 		return digitsKind(s)
 	case c == '-' || c == '+' || c == '.':
-		if len(s) > 1 && (s[1] >= '0' && s[1] <= '9' || s[1] == '.') || isWord(s[1:], "inf", "nan") || isWord(s, ".inf", ".nan") {
+		if len(s) > 1 && (s[1] >= '0' && s[1] <= '9' || s[1] == '.' && c != '.') || isWord(s[1:], "inf", "nan") || isWord(s, ".inf", ".nan") {
 			return oddNumber
 		}
 		return stringScalar

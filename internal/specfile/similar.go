@@ -7,7 +7,7 @@ func similar(word string, known []string) string {
 	if len(word) > 40 {
 		return ""
 	}
-	best, distance := "", 1+len(word)/3
+	best, distance := "", 1+len(word)/5
 	for _, k := range known {
 		if strings.EqualFold(strings.NewReplacer("_", "", "-", "").Replace(word), k) {
 			return k

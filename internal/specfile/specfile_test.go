@@ -52,7 +52,7 @@ kind: [
 		"f.yaml:9: spec.tables[0].routes[1].to: default is of no family here; write 0.0.0.0/0 or ::/0",
 		"f.yaml:11: spec.rules[0].from: this is a string, not a list; write [10.0.0.1]",
 		"f.yaml:11: spec.rules[0].table: yes is a boolean; write a number, or a name in quotes",
-		"f.yaml:13: not YAML: did not find expected node content",
+		"f.yaml:14: not YAML: did not find expected node content",
 	}
 	var got []string
 	for _, p := range problems {
