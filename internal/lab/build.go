@@ -133,7 +133,8 @@ func (b *builder) addHost(ctx context.Context, sp *space) error {
 // baseline makes a namespace the same whatever the machine is set to: a new one
 // takes IPv4 settings over from the first namespace. Addresses are usable at
 // once (no duplicate address detection), nothing comes from router
-// advertisements, and routers say no every time, not once a second.
+// advertisements, and routers say no every time, not once a second (but for
+// IPv4's "no route", whose limit belongs to the whole machine).
 func baseline(h *Host) []netstate.Sysctl {
 	on := "0"
 	if h.Forwarding {

@@ -16,6 +16,9 @@ var yamlBlock = regexp.MustCompile("(?s)```yaml\n(.*?)```")
 // Every whole object that the guide shows can be read, and every lab passes.
 func TestWhatTheGuideShowsIsTrue(t *testing.T) {
 	files, _ := filepath.Glob("../../docs/guide/*.md")
+	if os.Getenv("VIARULE_VM") != "" {
+		t.Skip("the guide is not taken into the VM")
+	}
 	policies, labs := 0, 0
 	for _, f := range append(files, "../../README.md") {
 		text, err := os.ReadFile(f)

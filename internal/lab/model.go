@@ -145,6 +145,8 @@ type Check struct {
 	When    When
 	Timeout time.Duration // until silence is silence; an answer ends it earlier
 	Pos     spec.Pos
+
+	vrf string // of Source
 }
 
 // Server is where the request of a check ends. It differs from the check's To
@@ -153,6 +155,8 @@ type Server struct {
 	Host string // empty: nobody in the lab has the address
 	Addr netip.Addr
 	Port uint16
+
+	vrf string // of Addr
 }
 
 // Place is a link of a host.
@@ -202,6 +206,30 @@ func (l *Lab) hasAddr(host string, a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// vrfOf gives the VRF of a host that the address belongs to: a socket with that
+// address has to be bound to it. Empty: none.
+func (l *Lab) vrfOf(host string, a netip.Addr) string {
+	ports := map[string]string{}
+	for i := range l.Links {
+		if k := &l.Links[i]; k.Kind == VRF && k.Ends[0].Host == host {
+			ports[k.Ends[0].Name] = k.Ends[0].Name
+			for _, p := range k.Ports {
+				ports[p] = k.Ends[0].Name
+			}
+		}
+	}
+	for i := range l.Links {
+		for _, e := range l.Links[i].Ends {
+			for _, p := range e.Addresses {
+				if e.Host == host && p.Addr() == a && ports[e.Name] != "" {
+					return ports[e.Name]
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // hostsWith gives the hosts that have the address.

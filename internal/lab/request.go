@@ -77,7 +77,9 @@ func refusal(err error) error {
 // send makes the exchange. It says whether the right answer came.
 func send(ctx context.Context, c *Check, token []byte, r *reply) (bool, error) {
 	network, to := string(c.Proto), netip.AddrPortFrom(c.To, c.Port).String()
-	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error { return prepare(raw, c, &r.port) }}
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		return onSocket(raw, func(fd int) error { return bind(fd, c, &r.port) })
+	}}
 	if c.Proto == ICMP {
 		network, to = "ip4:icmp", c.To.String()
 		if c.To.Is6() {
@@ -154,18 +156,30 @@ func read(conn net.Conn, buf []byte) (int, error) {
 	return conn.Read(buf)
 }
 
-// prepare asks for the errors that routers send, which for UDP and raw sockets
-// the kernel keeps to itself otherwise, and binds the socket, to know the port
-// also of a connection that never comes about.
-func prepare(raw syscall.RawConn, c *Check, port *uint16) error {
+// onSocket runs f on a socket that is not in use yet.
+func onSocket(raw syscall.RawConn, f func(fd int) error) error {
 	var err error
-	if ctl := raw.Control(func(fd uintptr) { err = bind(int(fd), c, port) }); ctl != nil {
+	if ctl := raw.Control(func(fd uintptr) { err = f(int(fd)) }); ctl != nil {
 		return ctl
 	}
 	return err
 }
 
+// bindToDevice binds a socket to a VRF; empty: to none.
+func bindToDevice(fd int, vrf string) error {
+	if vrf == "" {
+		return nil
+	}
+	return os.NewSyscallError("setsockopt", unix.BindToDevice(fd, vrf))
+}
+
+// bind asks for the errors that routers send, which for UDP and raw sockets the
+// kernel keeps to itself otherwise, and binds the socket, to know the port also
+// of a connection that never comes about.
 func bind(fd int, c *Check, port *uint16) error {
+	if err := bindToDevice(fd, c.vrf); err != nil {
+		return err
+	}
 	var sa unix.Sockaddr
 	if c.To.Is4() {
 		if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_RECVERR, 1); err != nil {

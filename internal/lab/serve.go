@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -32,7 +33,9 @@ func serve(ctx context.Context, ns string, c *Check, token []byte) (*server, err
 	s := &server{}
 	at := netip.AddrPortFrom(c.Server.Addr, c.Server.Port).String()
 	err := inNetns(ns, func() error {
-		var lc net.ListenConfig
+		lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+			return onSocket(raw, func(fd int) error { return bindToDevice(fd, c.Server.vrf) })
+		}}
 		lc.SetMultipathTCP(false)
 		if c.Proto == UDP {
 			pc, err := lc.ListenPacket(ctx, "udp", at)

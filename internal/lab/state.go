@@ -93,6 +93,9 @@ func (s *store) unlock() {
 		os.Remove(s.fresh())     // of one that was killed while it wrote
 		os.Remove(s.lock.Name()) // while it is held: see lockState
 	}
+	// Closing is not enough: a child that another goroutine forks has a copy of
+	// the file until it executes its program, and the lock would live on with it.
+	_ = unix.Flock(int(s.lock.Fd()), unix.LOCK_UN)
 	s.lock.Close()
 }
 

@@ -171,6 +171,7 @@ func (l *Lab) validateCheck(r *reader, c *Check, path string) {
 	if c.Server.Port == 0 {
 		c.Server.Port = c.Port
 	}
+	c.vrf, c.Server.vrf = l.vrfOf(c.From, c.Source), l.vrfOf(c.Server.Host, c.Server.Addr)
 	switch {
 	case c.Server.Host == "" && c.Expect == Answer:
 		r.problemAt(c.Pos, path+".to", "give a host the address, or name the server", fmt.Sprintf("no host has the address %s, so nobody can answer", c.To))
