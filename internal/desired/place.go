@@ -1,28 +1,191 @@
 package desired
 
+import (
+	"fmt"
+	"slices"
+
+	"github.com/viarule/viarule/internal/netstate"
+)
+
 // place gives every rule of the family its priority, and compiles what can be.
 func (s *ruleSet) place() {
-	for i := range s.fixed {
-		s.emit(&s.fixed[i], s.fixed[i].Priority)
-	}
-	s.placeAuto(nil)
+	s.findTrees()
+	s.placeAuto(s.placeFixed())
 }
 
-func (s *ruleSet) makeSlots(b *band) {
-	for i := range s.auto {
-		b.slots = append(b.slots, slot{rules: s.auto[i : i+1], order: -1})
+// placeFixed puts rules with a priority of their own where the user says. A long
+// run among them becomes a tree within its own priorities, where these are enough
+// and nobody else's rule stands between: behind the tree's jumps it would not be
+// met. It returns the spans of these trees.
+//
+// Rules that all have the same priority stay a list. The priorities behind it
+// are not the user's to give away, and not viarule's band.
+func (s *ruleSet) placeFixed() (trees []span) {
+	others := make(map[uint32]bool) // where foreign rules stand, and where gotos lead
+	for _, f := range s.foreign {
+		others[f.Priority] = true
+		if f.Action == netstate.Goto {
+			others[f.Goto] = true
+		}
+	}
+	for _, list := range [][]rule{s.fixed, s.auto} {
+		for i := range list {
+			if list[i].Action == netstate.Goto {
+				others[list[i].Goto] = true
+			}
+		}
+	}
+	breaks := make([]span, 0, len(others))
+	for p := range others {
+		breaks = append(breaks, span{p, p})
+	}
+	taken := makeSpans(breaks)
+	rest := s.fixed
+	var plain []rule
+	for len(rest) > 0 {
+		head, compiled, byTo := nextRun(rest)
+		plain = append(plain, head...)
+		rest = rest[len(head)+len(compiled):]
+		for len(compiled) > 0 {
+			// Cut where somebody else stands.
+			at, blocked := taken.meets(span{compiled[0].Priority, compiled[len(compiled)-1].Priority})
+			n := len(compiled)
+			if blocked {
+				n = slices.IndexFunc(compiled, func(r rule) bool { return r.Priority >= at.first })
+			}
+			part := compiled[:n]
+			if t := s.fixedTree(part, byTo, plain, compiled[n:], rest, taken); t != nil {
+				trees = append(trees, t.span)
+				s.emitTree(t)
+			} else {
+				plain = append(plain, part...)
+			}
+			compiled = compiled[n:]
+			for len(compiled) > 0 && blocked && compiled[0].Priority <= at.last {
+				plain = append(plain, compiled[0])
+				compiled = compiled[1:]
+			}
+		}
+	}
+	s.emitFixed(plain)
+	return trees
+}
+
+// fixedTree makes a tree of rules with priorities of their own, or nothing.
+func (s *ruleSet) fixedTree(rules []rule, byTo bool, before, after, rest []rule, taken spans) *tree {
+	if len(rules) < minRun {
+		return nil
+	}
+	within := span{rules[0].Priority, rules[len(rules)-1].Priority}
+	if n := len(before); n > 0 && before[n-1].Priority == within.first {
+		within.first++
+	}
+	for _, next := range [][]rule{after, rest} {
+		if len(next) > 0 && next[0].Priority == within.last {
+			within.last--
+		}
+	}
+	c := &candidate{run: newRun(s.family, rules, byTo)}
+	if within.first > within.last || within.last-within.first < 3 {
+		s.slowFixed(rules, "that is too few for a tree")
+		return nil
+	}
+	c.most = int(min(within.last-within.first-2, treeMost-3))
+	s.adopt([]*candidate{c}, func(_ *candidate, t *standingTree) bool {
+		return t.first >= within.first && t.last <= within.last
+	})
+	if c.stood != nil && !c.poor {
+		return c.stood
+	}
+	// Beside what stands, so that the new tree is whole before the old goes.
+	var ours []span
+	for _, r := range s.ours {
+		ours = append(ours, span{r.Priority, r.Priority})
+	}
+	for _, t := range s.trees {
+		ours = append(ours, t.span)
+	}
+	if room, ok := makeSpans(taken, ours).widest(within); ok && room.last-room.first >= 3 {
+		c.most = int(min(room.last-room.first-2, treeMost-3))
+		if t := c.new(); t.size() <= room.last-room.first+1 {
+			t.number(span{room.first, room.first + t.size() - 1})
+			return t
+		}
+	}
+	if c.stood == nil {
+		s.slowFixed(rules, "there is no room between the rules that stand already")
+	}
+	return c.stood
+}
+
+// warnSlow tells of a run that stays a list and is long.
+func (s *ruleSet) warnSlow(rules []rule, why, do string) {
+	if len(rules) <= leafMost {
+		return
+	}
+	s.b.warn(rules[0].at.part, fmt.Sprintf("every packet has to go through %d %s rules one by one: %s", len(rules), s.family, why), do)
+}
+
+// slowFixed is warnSlow for rules with priorities of their own.
+func (s *ruleSet) slowFixed(rules []rule, why string) {
+	first, last := rules[0].Priority, rules[len(rules)-1].Priority
+	which := fmt.Sprintf("they have the priorities %d to %d, and ", first, last)
+	if first == last {
+		which, why = fmt.Sprintf("they all have the priority %d, and ", first), "a tree needs several"
+	}
+	s.warnSlow(rules, which+why, "leave the priorities out, and viarule makes a tree of them that is as fast as a few rules")
+}
+
+// emitFixed adds plain rules with priorities of their own. Those of one priority
+// keep the order that stands where it decides nothing.
+func (s *ruleSet) emitFixed(rules []rule) {
+	for len(rules) > 0 {
+		n := 1
+		for n < len(rules) && rules[n].Priority == rules[0].Priority {
+			n++
+		}
+		for _, i := range s.keepStanding(rules[:n]) {
+			s.emit(&rules[i], rules[i].Priority)
+		}
+		rules = rules[n:]
 	}
 }
 
-func (s *ruleSet) settle(b *band) bool { return b.place(false) }
-
-func (s *ruleSet) emitSlots(b *band) {
-	for i := range b.slots {
-		s.emit(&b.slots[i].rules[0], b.slots[i].at.first)
+// keepStanding orders rules of one priority.
+func (s *ruleSet) keepStanding(rules []rule) []int {
+	const most = 512 // more pairs are not worth looking at
+	present := make(map[netstate.Rule]int)
+	if len(rules) > 1 && len(rules) <= most {
+		at, _ := slices.BinarySearchFunc(s.ours, rules[0].Priority, func(r standingRule, p uint32) int { return int(int64(r.Priority) - int64(p)) })
+		for ; at < len(s.ours) && s.ours[at].Priority == rules[0].Priority; at++ {
+			present[*s.ours[at].Rule] = at
+		}
 	}
+	order := make([]int, len(rules))
+	for i := range order {
+		order[i] = i
+	}
+	if len(present) == 0 {
+		return order
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		x, okx := present[rules[a].Rule]
+		y, oky := present[rules[b].Rule]
+		switch {
+		case okx && oky:
+			return x - y
+		case okx:
+			return -1
+		case oky:
+			return 1
+		}
+		return 0
+	})
+	sorted := make([]int, 0, len(order))
+	for _, i := range keepOrder(len(order), func(i, j int) bool {
+		return order[i] < order[j] && overlap(&rules[order[i]].Rule, &rules[order[j]].Rule)
+	}) {
+		sorted = append(sorted, order[i])
+	}
+	return sorted
 }
-
-type standingTree struct{ span }
-type tree struct{}
-
-func (t *tree) size() uint32 { return 0 }

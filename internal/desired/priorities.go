@@ -2,16 +2,13 @@ package desired
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-
-	"github.com/viarule/viarule/internal/netstate"
 )
 
 // slot is what needs a place of its own in the band: a rule, or a tree.
 type slot struct {
-	rules []rule // one, or the run that the tree stands for
-	tree  *tree  // nil: a plain rule
+	rules []rule     // one, or a run
+	run   *candidate // nil: a plain rule
 
 	at     span // where it is put; of a rule one priority
 	stands span // where it stands now
@@ -27,12 +24,8 @@ func (s *slot) weight() int { return len(s.rules) }
 type band struct {
 	span
 	slots []slot
-	// hard are priorities that nobody may have: foreign rules, rules with a
-	// priority of their own, targets of gotos.
-	hard spans
-	// forRules and forTrees are hard with what rules and trees should keep clear
-	// of while the plan is carried out: rules of all trees that stand, which are
-	// skipped while a gate is set, and trees of all rules that stand.
+	// forRules are priorities that no rule may have, forTrees such that no tree
+	// may have.
 	forRules, forTrees spans
 	standing           []uint32 // priorities of ours that stand, trees excepted; sorted
 }
@@ -97,7 +90,7 @@ func (b *band) place(moveTrees bool) bool {
 		}
 		for !b.fit(first, last) {
 			left, right := first > 0, last+1 < len(b.slots)
-			canMove := func(s *slot) bool { return s.tree == nil || moveTrees }
+			canMove := func(s *slot) bool { return s.run == nil || moveTrees }
 			left, right = left && canMove(&b.slots[first-1]), right && canMove(&b.slots[last+1])
 			switch {
 			case !left && !right:
@@ -145,14 +138,14 @@ func (b *band) fit(first, last int) bool {
 		}
 	}
 	lead := 0
-	for prev != nil && prev.tree == nil && lead < len(slots) && slots[lead].tree == nil {
+	for prev != nil && prev.run == nil && lead < len(slots) && slots[lead].run == nil {
 		slots[lead].at = prev.at
 		lead++
 	}
 	if lead == len(slots) || room.first <= room.last && b.spread(slots[lead:], room, 1, 1) {
 		return true
 	}
-	if next != nil && next.tree == nil && !slices.ContainsFunc(slots, func(s slot) bool { return s.tree != nil }) {
+	if next != nil && next.run == nil && !slices.ContainsFunc(slots, func(s slot) bool { return s.run != nil }) {
 		for i := range slots {
 			slots[i].at = next.at
 		}
@@ -176,7 +169,7 @@ func (b *band) reuse(slots []slot, room span) bool {
 		return false
 	}
 	for i := range slots {
-		if slots[i].tree != nil {
+		if slots[i].run != nil {
 			return false
 		}
 		if _, taken := b.forRules.meets(span{going[i], going[i]}); taken {
@@ -195,12 +188,13 @@ func (b *band) spread(slots []slot, room span, step uint32, share int) bool {
 	shared := 0
 	for i := range slots {
 		s := &slots[i]
-		if s.tree != nil {
-			at, ok := b.forTrees.free(span{next, room.last}, s.tree.size())
+		if s.run != nil {
+			size := s.run.new().size()
+			at, ok := b.forTrees.free(span{next, room.last}, size)
 			if !ok {
 				return false
 			}
-			s.at = span{at, at + s.tree.size() - 1}
+			s.at = span{at, at + size - 1}
 			next, shared = s.at.last+1, 0
 			continue
 		}
@@ -222,98 +216,4 @@ func (b *band) spread(slots []slot, room span, step uint32, share int) bool {
 		next, shared = at+1, 1
 	}
 	return true
-}
-
-// placeAuto places the rules without a priority.
-func (s *ruleSet) placeAuto(fixedTrees []span) {
-	if len(s.auto) == 0 {
-		return
-	}
-	b := &band{span: span{s.b.own.Priorities.First, s.b.own.Priorities.Last}}
-	b.hard = makeSpans(s.barred(), fixedTrees)
-	var trees []span
-	inTree := func(uint32) bool { return false }
-	if len(s.trees) > 0 {
-		for _, t := range s.trees {
-			trees = append(trees, t.span)
-		}
-		taken := makeSpans(trees)
-		inTree = func(p uint32) bool {
-			_, in := taken.meets(span{p, p})
-			return in
-		}
-	}
-	var ours []span
-	for _, r := range s.ours {
-		ours = append(ours, span{r.Priority, r.Priority})
-		if b.first <= r.Priority && r.Priority <= b.last && !inTree(r.Priority) {
-			if n := len(b.standing); n == 0 || b.standing[n-1] != r.Priority {
-				b.standing = append(b.standing, r.Priority)
-			}
-		}
-	}
-	b.forRules = makeSpans(b.hard, trees)
-	b.forTrees = makeSpans(b.hard, trees, ours)
-	s.makeSlots(b)
-	s.hintRules(b, inTree)
-	if !s.settle(b) {
-		first := s.auto[0].at.part
-		s.b.fail(first, fmt.Sprintf("there is no free priority from %d to %d for the %s rules without a priority", b.first, b.last, s.family), "remove rules of others from there, or give the rules priorities")
-		return
-	}
-	s.emitSlots(b)
-}
-
-// barred are the priorities that no rule without a priority may share: that of
-// foreign rules, since who comes first would be chance; of the user's own, since
-// nobody said which comes first; and of gotos' targets, since a rule there would
-// be jumped to.
-func (s *ruleSet) barred() []span {
-	var out []span
-	one := func(p uint32) { out = append(out, span{p, p}) }
-	for _, r := range s.foreign {
-		one(r.Priority)
-		if r.Action == netstate.Goto {
-			one(r.Goto)
-		}
-	}
-	for _, list := range [][]rule{s.fixed, s.auto} {
-		for i := range list {
-			if list[i].Action == netstate.Goto {
-				one(list[i].Goto)
-			}
-		}
-	}
-	for i := range s.fixed {
-		one(s.fixed[i].Priority)
-	}
-	return out
-}
-
-// hintRules finds the plain rules that stand already.
-func (s *ruleSet) hintRules(b *band, inTree func(uint32) bool) {
-	if len(s.ours) == 0 {
-		return
-	}
-	standing := make(map[netstate.Rule]standingRule, len(s.ours))
-	for _, r := range s.ours {
-		at := span{r.Priority, r.Priority}
-		if _, barred := b.hard.meets(at); barred || inTree(r.Priority) || r.Priority < b.first || r.Priority > b.last {
-			continue
-		}
-		content := *r.Rule
-		content.Priority = 0
-		if _, twice := standing[content]; !twice {
-			standing[content] = r
-		}
-	}
-	for i := range b.slots {
-		sl := &b.slots[i]
-		if sl.tree != nil {
-			continue
-		}
-		if r, ok := standing[sl.rules[0].Rule]; ok {
-			sl.order, sl.stands = r.index, span{r.Priority, r.Priority}
-		}
-	}
 }
