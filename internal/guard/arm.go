@@ -184,7 +184,9 @@ func (c *Config) prepare(ns record.Namespace) (*Pending, error) {
 	p := &Pending{ns: ns, j: journal{ID: newID(), Boot: boot, State: Armed, Wait: c.Wait, Time: time.Now(),
 		Unfinished: unfinished, Note: c.Note, Starter: who}}
 	if c.Netns != "" {
-		p.j.Netns = netnsPath(c.Netns)
+		if p.j.Netns, err = netnsPath(c.Netns); err != nil {
+			return p, err
+		}
 	}
 	if err := os.MkdirAll(ownDir(ns.Dir(), p.j.ID), 0o700); err != nil {
 		return p, err
@@ -201,11 +203,11 @@ func (c *Config) prepare(ns record.Namespace) (*Pending, error) {
 }
 
 // netnsPath is where a namespace is found that is given as to kernel.Open.
-func netnsPath(name string) string {
+func netnsPath(name string) (string, error) {
 	if strings.Contains(name, "/") {
-		return name
+		return filepath.Abs(name)
 	}
-	return filepath.Join("/run/netns", name)
+	return filepath.Join("/run/netns", name), nil
 }
 
 // start runs the guard, under systemd if that can be, and waits for its answer.
@@ -225,8 +227,10 @@ func (p *Pending) start(ctx context.Context, c Config) error {
 			return err
 		}
 		p.Warnings = append(p.Warnings, fmt.Sprintf("systemd does not run the guard (%v): a child of this program does", err))
+		// Should the service start after all, there are two guards: they agree, by
+		// the lock and the journal.
 		if err := p.stopUnit(ctx); err != nil {
-			return err
+			p.Warnings = append(p.Warnings, err.Error())
 		}
 		if err := p.forgetUnit(); err != nil {
 			return err

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -98,36 +97,74 @@ func TestSurvivesItsStarter(t *testing.T) {
 // The session of a person is a control group; loginctl, systemd and container
 // runtimes end it by cgroup.kill.
 func TestSurvivesCgroupKill(t *testing.T) {
-	h := newHost(t)
-	group := testCgroup(t)
-	// The shell joins the group, and everything that it starts is born there.
-	cmd := h.start(long, "applied", "/bin/sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$@"`, group)
-	procs, err := os.ReadFile(filepath.Join(group, "cgroup.procs"))
-	h.must(err)
-	if !strings.Contains("\n"+string(procs), "\n"+strconv.Itoa(cmd.Process.Pid)+"\n") {
-		t.Fatalf("the starter (%d) is not in its group: %q", cmd.Process.Pid, procs)
+	t.Run("in the root", func(t *testing.T) {
+		h := newHost(t)
+		if a := h.survivesCgroupKill(testCgroup(t)); len(a.Cgroups)+len(a.Warnings) > 0 {
+			t.Errorf("answer %+v", a)
+		}
+	})
+	t.Run("in a group of its own", func(t *testing.T) {
+		h := newHost(t, netnstest.Mounts())
+		group := testCgroup(t)
+		// Here the root takes no processes.
+		h.must(unix.Mount("/dev/full", filepath.Join(filepath.Dir(group), "cgroup.procs"), "", unix.MS_BIND, ""))
+		a := h.survivesCgroupKill(group)
+		if len(a.Warnings) > 0 || len(a.Cgroups) != 1 || filepath.Dir(a.Cgroups[0]) != filepath.Dir(group) {
+			t.Fatalf("answer %+v", a)
+		}
+		if _, err := os.Stat(a.Cgroups[0]); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", a.Cgroups[0], err)
+		}
+		// Confirm removes it as well.
+		cmd := h.start(long, "applied", joinGroup(group)...)
+		b, _ := h.guardian()
+		lock := h.lock()
+		h.must(mustFind(h).Confirm())
+		h.must(lock.Commit())
+		h.must(lock.Unlock())
+		if _, err := os.Stat(b.Cgroups[0]); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", b.Cgroups[0], err)
+		}
+		h.must(cmd.Process.Kill())
+		h.want(rulesAfter, oldRef, newRef)
+	})
+}
+
+// joinGroup wraps a command: the shell joins the group, and everything that it
+// starts is born there.
+func joinGroup(group string) []string {
+	return []string{"/bin/sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$@"`, group}
+}
+
+func (h *host) survivesCgroupKill(group string) answer {
+	h.t.Helper()
+	members := func() string {
+		procs, err := os.ReadFile(filepath.Join(group, "cgroup.procs"))
+		h.must(err)
+		return "\n" + string(procs)
+	}
+	cmd := h.start(long, "applied", joinGroup(group)...)
+	if !strings.Contains(members(), fmt.Sprintf("\n%d\n", cmd.Process.Pid)) {
+		h.t.Fatalf("the starter (%d) is not in its group: %q", cmd.Process.Pid, members())
 	}
 	a, guard := h.guardian()
-	if strings.Contains("\n"+string(procs), "\n"+strconv.Itoa(a.PID)+"\n") {
-		t.Errorf("the guard is in the group of the session")
+	if strings.Contains(members(), fmt.Sprintf("\n%d\n", a.PID)) {
+		h.t.Error("the guard is in the group of the session")
 	}
 	h.must(os.WriteFile(filepath.Join(group, "cgroup.kill"), []byte("1"), 0))
 	if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
-		t.Fatalf("the starter ended with %v", err)
+		h.t.Fatalf("the starter ended with %v", err)
 	}
 	if ended(guard, 0) {
-		t.Fatal("the guard was killed with the group")
+		h.t.Fatal("the guard was killed with the group")
 	}
 	h.expireNow()
 	h.waitEnd(guard)
 	h.want(rulesBefore, oldRef)
-	if len(a.Cgroups)+len(a.Warnings) > 0 {
-		t.Errorf("answer %+v", a)
-	}
+	return a
 }
 
-// testCgroup makes a control group in the unified hierarchy and, where there is
-// one, in a hierarchy of version 1, and returns the former.
+// testCgroup makes a control group in the unified hierarchy.
 func testCgroup(t *testing.T) string {
 	t.Helper()
 	f, err := os.Open("/proc/self/mountinfo")
@@ -159,6 +196,30 @@ func testCgroup(t *testing.T) string {
 	}
 	t.Skip("skipped: no control groups of version 2 are mounted here")
 	return ""
+}
+
+// A guard that keeps what its starter inherited would have others wait for it,
+// flock(1) for example.
+func TestInheritsNothing(t *testing.T) {
+	h := newHost(t)
+	file := filepath.Join(t.TempDir(), "held")
+	cmd := h.start(long, "applied", "/bin/sh", "-c", `exec 7>"$0" && exec "$@"`, file)
+	a, _ := h.guardian()
+	fds := fmt.Sprintf("/proc/%d/fd", a.PID)
+	list, err := os.ReadDir(fds)
+	h.must(err)
+	for _, e := range list {
+		to, err := os.Readlink(filepath.Join(fds, e.Name()))
+		if err == nil && (to == file || strings.HasPrefix(to, "pipe:")) {
+			t.Errorf("the guard has %s open", to)
+		}
+	}
+	lock := h.lock()
+	_, err = mustFind(h).Rollback(context.Background(), lock, h.k)
+	h.must(err)
+	h.must(lock.Unlock())
+	h.must(cmd.Process.Kill())
+	h.want(rulesBefore, oldRef)
 }
 
 func TestConfirmKeepsIt(t *testing.T) {
@@ -368,7 +429,7 @@ func TestRecover(t *testing.T) {
 		p := h.applied(long)
 		kill(h)
 		h.expireNow()
-		if o := recovered(h); o == nil || o.Why != whyStopped || o.ID != p.j.ID {
+		if o := recovered(h); o == nil || o.Why != "nobody confirmed it within 1h0m0s" || o.ID != p.j.ID {
 			t.Errorf("outcome %+v", o)
 		}
 		h.want(rulesBefore, oldRef)

@@ -203,7 +203,7 @@ type Outcome struct {
 }
 
 // LastOutcome says how the last undo in a namespace went; nil: there was none
-// since the last apply that was kept.
+// since the last Arm.
 func LastOutcome(nsDir string) (*Outcome, error) {
 	var o Outcome
 	err := readJSON(outcomePath(nsDir), &o)

@@ -174,7 +174,7 @@ func (g *guardian) leave() error {
 	if err != nil {
 		return err
 	}
-	made, warnings := leaveCgroups(hs, os.Getpid(), "viarule-guard-"+g.id)
+	made, warnings := leaveCgroups(hs, os.Getpid(), unitPrefix+g.id)
 	g.answer.Cgroups, g.answer.Warnings = made, warnings
 	g.answer.From = origins(hs, string(before), made)
 	return nil
@@ -262,7 +262,7 @@ func (g *guardian) due(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	for try := 0; ; try++ {
-		o, err := p.undo(ctx, lock, g.k, whyLate(p.j.Wait), func() error { return nil })
+		o, err := p.undo(ctx, lock, g.k, p.whyLate(), func() error { return nil })
 		if err == nil {
 			if g.hooks.Undone != nil {
 				err = g.hooks.Undone(ctx, lock, o)

@@ -231,6 +231,29 @@ func TestLeaveCgroups(t *testing.T) {
 	}
 }
 
+func TestSweepLibrary(t *testing.T) {
+	dir := t.TempDir()
+	for name, age := range map[string]time.Duration{"viarule-guard-old": 100 * 365 * 24 * time.Hour / 2, "viarule-guard-new": 0, "somebody's": 50 * 365 * 24 * time.Hour} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		then := time.Now().Add(-age)
+		if err := os.Chtimes(filepath.Join(dir, name), then, then); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := sweepLibrary(dir); err != nil {
+		t.Fatal(err)
+	}
+	list, err := os.ReadDir(dir)
+	if err != nil || len(list) != 2 || list[0].Name() != "somebody's" || list[1].Name() != "viarule-guard-new" {
+		t.Errorf("left are %v, %v", list, err)
+	}
+	if err := sweepLibrary(filepath.Join(dir, "none")); err != nil {
+		t.Errorf("no library: %v", err)
+	}
+}
+
 func TestJournalIsNotTrusted(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Mkdir(journalDir(dir), 0o700); err != nil {

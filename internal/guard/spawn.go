@@ -32,22 +32,22 @@ const (
 // seconds, although it ends with the kernel anyway.
 const childName = "@viarule-guard"
 
-// netnsFD is where a child finds the open namespace that is not its own.
+// netnsFD is where a child finds the open namespace, where that is not its own.
 const netnsFD = 3
 
 // startChild starts the guard as a child that leaves the session.
 func (p *Pending) startChild(ctx context.Context, c Config) error {
-	var extra []*os.File
-	if p.j.Netns != "" {
-		// Held open, so that it is the same one at the deadline even if its name
-		// is gone or another one's.
-		f, err := os.Open(p.j.Netns)
-		if err != nil {
-			return fmt.Errorf("hold the namespace: %w", err)
-		}
-		defer f.Close()
-		extra = append(extra, f)
+	// Held open, so that it is the same one at the deadline even if its name is
+	// gone or another one's. Without a name the child just stays where it is.
+	name := p.j.Netns
+	if name == "" {
+		name = os.DevNull
 	}
+	netns, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("hold the namespace: %w", err)
+	}
+	defer netns.Close()
 	copied := filepath.Join(ownDir(p.ns.Dir(), p.j.ID), programFile)
 	noexec, err := forbidsExec(filepath.Dir(copied))
 	if err != nil {
@@ -57,7 +57,7 @@ func (p *Pending) startChild(ctx context.Context, c Config) error {
 		if err := copyProgram(c.Program, copied); err != nil {
 			return err
 		}
-		err := p.run(ctx, copied, extra)
+		err := p.run(ctx, copied, netns)
 		if !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM) {
 			return err
 		}
@@ -68,25 +68,17 @@ func (p *Pending) startChild(ctx context.Context, c Config) error {
 		return err
 	}
 	defer mem.Close()
-	// Behind the namespace's descriptor; the path is looked up in the child.
-	if len(extra) == 0 {
-		null, err := os.Open(os.DevNull)
-		if err != nil {
-			return err
-		}
-		defer null.Close()
-		extra = append(extra, null)
-	}
-	return p.run(ctx, "/proc/self/fd/"+strconv.Itoa(netnsFD+1), append(extra, mem))
+	// The path is looked up in the child, where mem is behind the namespace.
+	return p.run(ctx, "/proc/self/fd/"+strconv.Itoa(netnsFD+1), netns, mem)
 }
 
 // run starts program in modeSpawn in a session of its own and waits for its end.
-func (p *Pending) run(ctx context.Context, program string, extra []*os.File) error {
+func (p *Pending) run(ctx context.Context, program string, files ...*os.File) error {
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Args = append([]string{childName, Command}, p.args(modeSpawn)...)
 	cmd.Dir, cmd.Env = "/", []string{}
-	cmd.Stderr, cmd.ExtraFiles = &said, extra
+	cmd.Stderr, cmd.ExtraFiles = &said, files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Run(); err != nil {
 		if text := strings.TrimSpace(said.String()); text != "" {
@@ -106,16 +98,33 @@ func (p *Pending) args(mode string) []string {
 // itself. The guard has no parent then but init, and is not the leader of its
 // session, so that it can never get a terminal.
 func spawn(args []string) error {
+	if err := closeOnExec(); err != nil {
+		return err
+	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = append([]string{childName, Command, modeChild}, args...)
 	cmd.Dir, cmd.Env = "/", []string{}
-	if name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(netnsFD)); err == nil && strings.HasPrefix(name, "net:[") {
-		cmd.ExtraFiles = []*os.File{os.NewFile(netnsFD, "netns")}
-	}
+	cmd.ExtraFiles = []*os.File{os.NewFile(netnsFD, "netns")}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	return cmd.Process.Release()
+}
+
+// closeOnExec keeps the child from what this process inherited: a guard that
+// holds the shell's end of a pipe, or the lock of flock(1), would have somebody
+// wait for it.
+func closeOnExec() error {
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return fmt.Errorf("look at the open files: %w", err)
+	}
+	for _, e := range list {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
 }
 
 // forbidsExec says whether the file system of dir is mounted noexec, as /run is

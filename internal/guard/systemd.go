@@ -15,6 +15,9 @@ import (
 // service once more, should somebody have killed it.
 const backupDelay = 5 * time.Second
 
+// unitPrefix is before the id in the names of units, control groups and copies.
+const unitPrefix = "viarule-guard-"
+
 // systemdFits returns nil where systemd can run the guard of a namespace: it is
 // PID 1, has the program to ask it with, and sees the same files, processes,
 // clock and namespace as this process.
@@ -62,7 +65,7 @@ func (p *Pending) startUnit(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	p.j.Unit = "viarule-guard-" + p.j.ID
+	p.j.Unit = unitPrefix + p.j.ID
 	if noexec {
 		folder = filepath.Join(c.Library, p.j.Unit)
 		p.j.Library = folder
@@ -70,6 +73,9 @@ func (p *Pending) startUnit(ctx context.Context, c Config) error {
 	// The journal names both before they are there, so that they are found
 	// whenever this process is killed.
 	if err := writeJournal(p.ns.Dir(), &p.j); err != nil {
+		return err
+	}
+	if err := sweepLibrary(c.Library); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -80,6 +86,30 @@ func (p *Pending) startUnit(ctx context.Context, c Config) error {
 		return err
 	}
 	return call(ctx, "systemd-run", p.unitArgs(program, c.Wait)...)
+}
+
+// sweepLibrary removes copies that a reboot has left: unlike /run the library
+// outlives it.
+func sweepLibrary(dir string) error {
+	now, err := bootNow()
+	if err != nil {
+		return err
+	}
+	booted := time.Now().Add(-now)
+	list, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, e := range list {
+		info, err := e.Info()
+		if err != nil || !strings.HasPrefix(e.Name(), unitPrefix) || !info.ModTime().Before(booted) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *Pending) unitArgs(program string, wait time.Duration) []string {
@@ -129,6 +159,8 @@ func (p *Pending) forgetUnit() error {
 
 // call runs a program with its arguments, without a shell.
 func call(ctx context.Context, name string, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
 	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
 	if err == nil {
 		return nil

@@ -45,13 +45,9 @@ func Undo(ctx context.Context, k Kernel, cp plan.Checkpoint) (left []string, err
 	return left, nil
 }
 
-// The reasons for an undo in an Outcome.
-const (
-	whyAsked   = "it was asked for"
-	whyStopped = "nobody confirmed in time, and the guard was gone"
-)
+const whyAsked = "it was asked for"
 
-func whyLate(wait time.Duration) string { return fmt.Sprintf("nobody confirmed it within %s", wait) }
+func (p *Pending) whyLate() string { return fmt.Sprintf("nobody confirmed it within %s", p.j.Wait) }
 
 // Rollback undoes the apply now and ends the guard. The caller holds lock, that
 // of the namespace which k is in.
@@ -59,8 +55,8 @@ func (p *Pending) Rollback(ctx context.Context, lock *record.Lock, k Kernel) (*O
 	return p.undo(ctx, lock, k, whyAsked, p.clear)
 }
 
-// Recover undoes an apply whose time is up and whose guard did not do it, and
-// drops the journal of an earlier boot, of whose changes nothing is left. It
+// Recover undoes an apply whose time is up, should its guard be gone, and drops
+// the journal of an earlier boot, of whose changes nothing is left. It
 // returns nil where there is nothing to do. The caller holds lock, and has not
 // looked at the kernel for a plan yet.
 func Recover(ctx context.Context, lock *record.Lock, k Kernel) (*Outcome, error) {
@@ -81,7 +77,7 @@ func Recover(ctx context.Context, lock *record.Lock, k Kernel) (*Outcome, error)
 	if err != nil || left > 0 {
 		return nil, err
 	}
-	return p.undo(ctx, lock, k, whyStopped, p.clear)
+	return p.undo(ctx, lock, k, p.whyLate(), p.clear)
 }
 
 // undo puts back the kernel first and the records next, and removes the journal
