@@ -182,6 +182,9 @@ func drawRoute(t *rapid.T, s *netstate.State) netstate.Route {
 	}
 	switch rapid.IntRange(0, 5).Draw(t, "hops") {
 	case 4:
+		if f == netstate.IPv6 {
+			r.Type = netstate.RouteUnicast // see notAsked: the type would be shared as well
+		}
 		r.NexthopID = rapid.Uint32Range(1, 4).Draw(t, "nhid")
 	case 5:
 		for range rapid.IntRange(2, 3).Draw(t, "hops") {

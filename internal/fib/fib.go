@@ -36,8 +36,8 @@ type Verdict uint8
 
 // The verdicts.
 const (
-	// Unknown: the answer depends on an attribute that viarule does not know.
-	// Why names it.
+	// Unknown: the answer depends on an attribute that viarule does not know, or
+	// on the hash that picks a next hop. Why names it.
 	Unknown Verdict = iota
 	// Unicast: the packet goes out by Hop.
 	Unicast

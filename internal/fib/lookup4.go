@@ -9,9 +9,10 @@ import (
 // find4 is fib_table_lookup: the longest prefix with a route that may be used.
 func (w *walk) find4(t *table) match {
 	var m match
+	var left netip.Addr
 	t.all(w.flow.To, func(routes []*netstate.Route) bool {
 		for _, r := range routes {
-			if r.TOS != 0 && r.TOS != w.flow.TOS&legacyTOS {
+			if r.TOS != 0 && r.TOS != w.flow.TOS&legacyTOS || r.To.Masked().Addr() == left {
 				continue
 			}
 			// Reject routes and blackhole next hops are taken before links count.
@@ -22,6 +23,12 @@ func (w *walk) find4(t *table) match {
 			if hops := w.usable4(r); len(hops) > 0 {
 				m = match{r, hops}
 				return false
+			}
+			if r.NexthopID != 0 {
+				// A next hop object without a usable hop makes the kernel leave
+				// the leaf, which holds the routes of all prefixes that begin at
+				// the same address, shorter ones too.
+				left = r.To.Masked().Addr()
 			}
 		}
 		return true
@@ -125,7 +132,7 @@ func (w *walk) refuse4() (d Decision, ok bool) {
 // checkLoopback refuses to send from 127.0.0.0/8 by a real link (__mkroute_output).
 func (w *walk) checkLoopback(d Decision) Decision {
 	l := w.fib.links[d.Hop.Dev]
-	if w.flow.IIF == "" && d.Verdict != Local && w.flow.From.IsLoopback() && l != nil && !l.Loopback && !isVRF(l) {
+	if w.flow.IIF == "" && d.Verdict != Local && d.Src.IsLoopback() && l != nil && !l.Loopback && !isVRF(l) {
 		d.Verdict, d.Why = Invalid, "a loopback address cannot be sent from "+d.Hop.Dev
 	}
 	return d

@@ -192,20 +192,29 @@ func (w *walk) table(r *netstate.Rule) (d Decision, m match, done bool) {
 			m = w.find4(t)
 		}
 	}
-	switch v := w.verdict(m.route); {
-	case m.route == nil:
+	v := w.verdict(m.route)
+	switch v {
+	case NoRoute:
 		w.step(r, Missed, nil, "")
 		return d, m, false
-	case v == thrown:
+	case thrown:
 		w.step(r, Thrown, m.route, "")
 		return d, m, false
-	case v.Goes() && w.suppresses(r, m):
-		w.step(r, Suppressed, m.route, "")
-		return d, m, false
-	default:
-		w.step(r, Decided, m.route, "")
-		return Decision{Verdict: v, Rule: r, Table: id, Route: m.route}, m, true
 	}
+	if v.Goes() {
+		all, some := w.suppresses(r, m)
+		if all {
+			w.step(r, Suppressed, m.route, "")
+			return d, m, false
+		}
+		if some {
+			w.step(r, Decided, m.route, "cannot tell")
+			why := fmt.Sprintf("rule %d takes only some next hops of route %s, and a hash picks one", r.Priority, m.route.To)
+			return Decision{Verdict: Unknown, Rule: r, Table: id, Route: m.route, Why: why}, m, true
+		}
+	}
+	w.step(r, Decided, m.route, "")
+	return Decision{Verdict: v, Rule: r, Table: id, Route: m.route}, m, true
 }
 
 // thrown stands for a route of the type throw, which is no verdict.
@@ -240,20 +249,27 @@ func (w *walk) verdict(r *netstate.Route) Verdict {
 }
 
 // suppresses is fib4_rule_suppress and fib6_rule_suppress. IPv4 looks at the
-// first hop of a multipath route whatever hop was found.
-func (w *walk) suppresses(r *netstate.Rule, m match) bool {
+// first hop of a multipath route, whatever hop is used in the end; IPv6 at the one
+// that its hash picked, so that a rule may take some packets and not others:
+// then some is true.
+func (w *walk) suppresses(r *netstate.Rule, m match) (all, some bool) {
 	if r.SuppressPrefixLength.Set && m.route.To.Bits() <= int(r.SuppressPrefixLength.Val) {
-		return true
+		return true, false
 	}
 	if !r.SuppressIfGroup.Set {
-		return false
+		return false, false
 	}
-	hop := m.hops[0]
+	hops := m.hops
 	if w.family == netstate.IPv4 {
-		hop = hopsOf(m.route)[0]
+		hops = hopsOf(m.route)[:1]
 	}
-	l := w.fib.links[hop.Dev]
-	return l != nil && l.Group == r.SuppressIfGroup.Val
+	n := 0
+	for _, h := range hops {
+		if l := w.fib.links[h.Dev]; l != nil && l.Group == r.SuppressIfGroup.Val {
+			n++
+		}
+	}
+	return n == len(hops), n > 0
 }
 
 // hopsOf returns the route's hops, always at least one.
