@@ -136,15 +136,15 @@ func gateways(t *testing.T) {
 		netnstest.Named(t, gw)
 		n := i + 1
 		for _, l := range []string{
-			"link add eth%[1]d type veth peer name up netns %[2]s",
+			"link add eth%[1]d type veth peer name host0 netns %[2]s",
 			"addr add 10.0.%[1]d.1/24 dev eth%[1]d",
 			"addr add 2001:db8:%[1]d::1/64 dev eth%[1]d nodad",
 			"link set eth%[1]d up",
-			"-n %[2]s addr add 10.0.%[1]d.2/24 dev up",
-			"-n %[2]s addr add 2001:db8:%[1]d::2/64 dev up nodad",
+			"-n %[2]s addr add 10.0.%[1]d.2/24 dev host0",
+			"-n %[2]s addr add 2001:db8:%[1]d::2/64 dev host0 nodad",
 			"-n %[2]s addr add 198.51.100.9/32 dev lo",
 			"-n %[2]s addr add 2001:db8:ff::9/128 dev lo",
-			"-n %[2]s link set up up",
+			"-n %[2]s link set host0 up",
 		} {
 			netnstest.IP(t, fmt.Sprintf(l+"%.0[2]s", n, gw))
 		}

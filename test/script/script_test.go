@@ -16,14 +16,21 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/viarule/viarule/internal/cli"
+	"github.com/viarule/viarule/internal/host"
 	"github.com/viarule/viarule/internal/netnstest"
 )
 
 func TestMain(m *testing.M) {
+	// The guard of apply --confirm is a copy of the running program, which is
+	// this one, under another name.
+	if len(os.Args) > 1 && os.Args[1] == host.GuardCommand {
+		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
 	testscript.Main(m, map[string]func(){
 		"viarule": func() { os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
 	})
@@ -33,12 +40,16 @@ func TestScripts(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("not root: cannot make network namespaces")
 	}
-	folders, err := filepath.Glob("*/")
-	if err != nil || len(folders) == 0 {
-		t.Fatalf("no folders with scripts: %v", err)
+	scripts, err := filepath.Glob("*/*.txtar")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("found no scripts: %v", err)
 	}
-	for _, dir := range folders {
-		t.Run(filepath.Base(dir), func(t *testing.T) {
+	var folders []string
+	for _, s := range scripts {
+		folders = append(folders, filepath.Dir(s))
+	}
+	for _, dir := range slices.Compact(folders) {
+		t.Run(dir, func(t *testing.T) {
 			testscript.Run(t, testscript.Params{
 				Dir:                 dir,
 				RequireExplicitExec: true,
@@ -78,10 +89,18 @@ func uplinks(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ip(ts,
 		"link add eth0 type veth peer name peer0", "link add eth1 type veth peer name peer1",
+		// Link-local addresses would come up while a script runs.
+		"link set eth0 addrgenmode none", "link set eth1 addrgenmode none", "link set peer0 addrgenmode none", "link set peer1 addrgenmode none",
 		"addr add 10.10.10.10/24 dev eth0", "addr add 192.168.10.2/24 dev eth1",
 		"addr add 2001:db8:a::10/64 dev eth0 nodad", "addr add 2001:db8:b::2/64 dev eth1 nodad",
 		"link set peer0 up", "link set peer1 up", "link set eth0 up", "link set eth1 up",
 		"route add default via 10.10.10.1 dev eth0", "-6 route add default via 2001:db8:a::1 dev eth0")
+	// The kernel adds a link's multicast route when it notices the carrier.
+	for end := time.Now().Add(10 * time.Second); strings.Count(ip(ts, "-6 route show table local type multicast"), "ff00::/8") < 4; {
+		if time.Now().After(end) {
+			ts.Fatalf("the links did not come up:\n%s", ip(ts, "link"))
+		}
+	}
 }
 
 // kernelState writes what the kernel holds, as `ip` prints it with all details.
@@ -105,6 +124,6 @@ func same(ts *testscript.TestScript, neg bool, args []string) {
 		return l
 	}
 	if a, b := lines(args[0]), lines(args[1]); slices.Equal(a, b) == neg {
-		ts.Fatalf("%s and %s: same is %v\n--- %[1]s\n%s\n--- %[2]s\n%s", args[0], args[1], !neg, strings.Join(a, "\n"), strings.Join(b, "\n"))
+		ts.Fatalf("same is %v\n--- %s\n%s\n--- %s\n%s", !neg, args[0], strings.Join(a, "\n"), args[1], strings.Join(b, "\n"))
 	}
 }
