@@ -62,7 +62,7 @@ run viarule lab up "$lab" --without-objects
 
 say 'The client asks the server, and waits in vain: the request comes in by eth1,
 the answer leaves by eth0, and the firewall has never heard of it.'
-run viarule lab check "$lab" 'client lost' 'client lost IPv6'
+run viarule lab check "$lab" 'client gets no answer' 'client gets no answer IPv6'
 
 say 'What the server shall do instead, as a RoutingPolicy:'
 run grep -v '^#' "$policy"
@@ -74,7 +74,7 @@ say 'Change it:'
 run viarule apply --netns "$server" -f "$policy"
 
 say 'The client asks again. Now the answer leaves by eth1, the way the request came:'
-run viarule lab check "$lab" 'client served' 'client served IPv6' 'client served UDP' 'ping' 'ping IPv6'
+run viarule lab check "$lab" 'client gets its answer' 'client gets its answer IPv6' 'client gets its answer UDP' 'ping' 'ping IPv6'
 
 say 'And what the server begins itself still goes by the first uplink:'
 run viarule lab check "$lab" 'server to client' 'server to client IPv6'

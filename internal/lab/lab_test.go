@@ -138,10 +138,10 @@ func TestTwoUplinks(t *testing.T) {
 	if r.Passed != len(l.Checks)+2 || r.Failed != 0 {
 		t.Errorf("%d passed, %d failed", r.Passed, r.Failed)
 	}
-	i := slices.IndexFunc(r.Checks, func(c Result) bool { return c.Name == "client lost IPv6" })
+	i := slices.IndexFunc(r.Checks, func(c Result) bool { return c.Name == "client gets no answer IPv6" })
 	c := r.Checks[i]
 	if c.Objects || c.Outcome != Silence || !slices.Equal(c.Enters, []string{"server/eth1"}) || !slices.Equal(c.Leaves, []string{"server/eth0"}) {
-		t.Errorf("client lost: %+v", c)
+		t.Errorf("client gets no answer: %+v", c)
 	}
 	nothingLeft(t, l, cfg)
 }
@@ -158,22 +158,22 @@ func TestChecksFail(t *testing.T) {
 			spoil: func(_ *Lab, cfg *Config) {
 				cfg.Apply = func(context.Context, string, []Objects) error { return nil }
 			},
-			want: "client served: no answer in 600ms; the answer left by server/eth0",
+			want: "client gets its answer: no answer in 600ms; the answer left by server/eth0",
 		},
 		{
 			name:  "no firewall, the client gets its answer by the wrong way",
 			spoil: func(l *Lab, _ *Config) { l.host("fw").Firewall = Firewall{} },
-			want:  "client lost: answered after",
+			want:  "client gets no answer: answered after",
 		},
 		{
 			name:  "the client's address is translated",
 			spoil: func(l *Lab, _ *Config) { l.host("gw2").Firewall.Masquerade = []string{"lan"} },
-			want:  "client served: the server saw 198.51.100.1",
+			want:  "client gets its answer: the server saw 198.51.100.1",
 		},
 		{
 			name:  "the request comes in elsewhere",
-			spoil: func(l *Lab, _ *Config) { l.check("client served").Enters.Link = "eth0" },
-			want:  "client served: the request came in by server/eth1",
+			spoil: func(l *Lab, _ *Config) { l.check("client gets its answer").Enters.Link = "eth0" },
+			want:  "client gets its answer: the request came in by server/eth1",
 		},
 		{
 			name:  "the request comes in nowhere",
@@ -223,12 +223,12 @@ func TestUpCheckDown(t *testing.T) {
 	if err := l.Up(ctx, cfg, true); !errors.Is(err, ErrUp) {
 		t.Errorf("up twice: %v", err)
 	}
-	r, err := l.Check(ctx, cfg, "client lost")
+	r, err := l.Check(ctx, cfg, "client gets no answer")
 	if err != nil || len(r.Checks) != 1 || !r.Checks[0].Passed {
 		t.Errorf("check by name: %v, %+v", err, r)
 	}
-	l.check("client served").Timeout = 600 * time.Millisecond
-	if _, err := l.Check(ctx, cfg, "client served"); err == nil {
+	l.check("client gets its answer").Timeout = 600 * time.Millisecond
+	if _, err := l.Check(ctx, cfg, "client gets its answer"); err == nil {
 		t.Error("a check for later passes now")
 	}
 	var in *InputError
@@ -238,7 +238,7 @@ func TestUpCheckDown(t *testing.T) {
 	if err := applyTwoUplinks(ctx, l.Namespace("server"), nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Check(ctx, cfg, "client served", "client served IPv6"); err != nil {
+	if _, err := l.Check(ctx, cfg, "client gets its answer", "client gets its answer IPv6"); err != nil {
 		t.Errorf("after apply by hand: %v", err)
 	}
 	s, err := l.lockState(cfg.Dir)
@@ -344,7 +344,7 @@ func TestInterruptedCheck(t *testing.T) {
 	t.Parallel()
 	l, cfg := load(t, twoUplinks, "")
 	ctx, cancel := context.WithCancel(t.Context())
-	l.check("client lost").Timeout = maxTimeout
+	l.check("client gets no answer").Timeout = maxTimeout
 	cfg.Say = func(s string) {
 		if strings.Contains(s, "server to client IPv6") {
 			time.AfterFunc(50*time.Millisecond, cancel) // in the middle of the next check
