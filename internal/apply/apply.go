@@ -124,8 +124,14 @@ const (
 // of them succeeded, and after a failure nothing more is sent. When ctx ends,
 // Run stops at the next chunk and goes back; going back is not stopped by ctx,
 // only by UndoTimeout, because half a plan can cut a host off.
+//
+// A plan without operations is done at once: what it was made from is the look
+// at the kernel that shows so.
 func Run(ctx context.Context, k Kernel, p plan.Plan, opt Options) (Report, error) {
 	r := runner{k: k, opt: opt, report: Report{Ops: len(p.Ops)}}
+	if p.Empty() {
+		return r.report, nil
+	}
 	run := ctx
 	if opt.Timeout > 0 {
 		var cancel context.CancelFunc

@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/viarule/viarule/internal/netstate"
 )
@@ -14,8 +15,8 @@ type faulty struct {
 	seen int // operations so far
 	// fail gives the error for operation i; nil: none.
 	fail func(i int, c *netstate.Change) error
-	// before runs before operation i reaches the kernel.
-	before func(i int)
+	// before has what runs before operation i reaches the kernel.
+	before map[int]func()
 	// together is how the kernel treats the operations of one send: the others
 	// are carried out also behind a failed one. Otherwise a send has one.
 	together bool
@@ -75,11 +76,11 @@ func (f *faulty) batch(ctx context.Context, changes []netstate.Change, from, to 
 		return len(errs) == 0 && next == end
 	}
 	for i := from; i < to; i++ {
-		if f.before != nil {
+		if hook := f.before[f.seen]; hook != nil {
 			if !flush(i) {
 				return next
 			}
-			f.before(f.seen)
+			hook()
 		}
 		f.seen++
 		if f.fail == nil {
@@ -133,14 +134,14 @@ func (m *memory) ReadSysctl(key string) (string, error) {
 }
 
 func (m *memory) Apply(ctx context.Context, changes []netstate.Change) (attempted int, failed []*netstate.ChangeError) {
-	call := ""
-	defer func() { m.calls = append(m.calls, call) }()
+	var call strings.Builder
+	defer func() { m.calls = append(m.calls, call.String()) }()
 	for i := range changes {
 		if ctx.Err() != nil {
 			return i, nil
 		}
 		c := &changes[i]
-		call += c.String() + "\n"
+		call.WriteString(c.String() + "\n")
 		switch {
 		case c.Sysctl != nil:
 			m.sysctls[c.Sysctl.Key] = c.Sysctl.Value

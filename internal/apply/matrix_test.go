@@ -228,11 +228,7 @@ func (w *world) kill(text string, i int) {
 			w.t.Fatalf("operation %d: not killed, but %v", i, v)
 		}
 	}()
-	f := &faulty{Kernel: w.k, before: func(n int) {
-		if n == i {
-			panic(killed{})
-		}
-	}}
+	f := &faulty{Kernel: w.k, before: map[int]func(){i: func() { panic(killed{}) }}}
 	_, err := Run(context.Background(), f, c.plan, Options{Checkpoint: c.cp, Verify: c.verify})
 	w.t.Errorf("Run came back: %v", err)
 }
@@ -265,12 +261,12 @@ func TestSomebodyElseInTheMiddle(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			start := w.text()
-			other := func(i, at int) {
-				if i == at {
-					netnstest.IP(t, tt.ip...)
+			other := func() { netnstest.IP(t, tt.ip...) }
+			f := &faulty{Kernel: w.k, before: map[int]func(){tt.at: other}, look: func(i int) {
+				if tt.at < 0 && i == 0 {
+					other()
 				}
-			}
-			f := &faulty{Kernel: w.k, before: func(i int) { other(i, tt.at) }, look: func(i int) { other(i, -1-tt.at) }}
+			}}
 			_, r, err := w.apply(t.Context(), f, first())
 			if err == nil || !r.Undone || !strings.Contains(err.Error(), tt.err) {
 				t.Fatalf("%v, %+v", err, r)
@@ -284,6 +280,37 @@ func TestSomebodyElseInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestSomebodyElseInTheWayBack takes the place of a route that the undo is to put
+// back. It stays theirs, and the error says so.
+func TestSomebodyElseInTheWayBack(t *testing.T) {
+	w := newWorld(t)
+	if _, _, err := w.apply(t.Context(), w.k, first()); err != nil {
+		t.Fatal(err)
+	}
+	f := &faulty{Kernel: w.k, look: func(i int) {
+		if i == 0 {
+			netnstest.IP(t, "route replace default via 203.0.113.77 dev eth1 table 5000 proto 17")
+		}
+	}}
+	_, r, err := w.apply(t.Context(), f, second())
+	var undo *UndoError
+	if !errors.As(err, &undo) || r.Undone || len(undo.Rest.Ops) != 0 || len(undo.Rest.Conflicts) != 1 {
+		t.Fatalf("%v, %+v", err, r)
+	}
+	if want := "still to undo: route default via 203.0.113.77 dev eth1 table 5000 proto 17: "; !strings.Contains(err.Error(), want) {
+		t.Errorf("%v\nwant %q in it", err, want)
+	}
+	if !strings.Contains(w.text(), "route default via 203.0.113.77 dev eth1 table 5000 proto 17\n") {
+		t.Errorf("the other's route is gone:\n%s", w.text())
+	}
+	// When they give it up, the next apply mends all.
+	netnstest.IP(t, "route del default via 203.0.113.77 table 5000")
+	if _, _, err := w.apply(t.Context(), w.k, w.wanted()); err != nil {
+		t.Error(err)
+	}
+	w.settled(first())
+}
+
 // TestLinkGoneInTheMiddle loses the link that old and new routes go by.
 func TestLinkGoneInTheMiddle(t *testing.T) {
 	for at := 0; at < 30; at += 3 {
@@ -293,11 +320,7 @@ func TestLinkGoneInTheMiddle(t *testing.T) {
 				t.Fatal(err)
 			}
 			rules := rulesOf(w.text())
-			f := &faulty{Kernel: w.k, before: func(i int) {
-				if i == at {
-					netnstest.IP(t, "link del eth2")
-				}
-			}}
+			f := &faulty{Kernel: w.k, before: map[int]func(){at: func() { netnstest.IP(t, "link del eth2") }}}
 			_, r, err := w.apply(t.Context(), f, second())
 			var undo *UndoError
 			if !errors.As(err, &undo) || r.Undone {
@@ -346,7 +369,7 @@ func TestApplyAgainWritesNothing(t *testing.T) {
 	if _, _, err := w.apply(t.Context(), w.k, first()); err != nil {
 		t.Fatal(err)
 	}
-	f := &faulty{Kernel: w.k, before: func(int) { t.Error("a write") }, fail: func(_ int, c *netstate.Change) error { return errRefused }}
+	f := &faulty{Kernel: w.k, fail: func(int, *netstate.Change) error { return errRefused }}
 	if _, r, err := w.apply(t.Context(), f, first()); err != nil || r.Ops != 0 {
 		t.Errorf("%v, %+v", err, r)
 	}
