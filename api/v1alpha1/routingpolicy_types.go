@@ -127,19 +127,18 @@ type Family string
 // Route is a wanted route.
 //
 // +kubebuilder:validation:XValidation:rule="self.to != 'default' || has(self.src) || has(self.via) || has(self.nexthops) && self.nexthops.exists(n, has(n.via))",message="default is of no family here: write 0.0.0.0/0 or ::/0"
-// +kubebuilder:validation:XValidation:rule="!has(self.nexthops) || !(has(self.via) || has(self.dev) || has(self.onlink))",message="nexthops excludes via, dev and onlink"
-// +kubebuilder:validation:XValidation:rule="!has(self.type) || self.type in ['Unicast', 'Local'] || !(has(self.via) || has(self.dev) || has(self.nexthops) || has(self.onlink) || has(self.src))",message="a route of this type goes nowhere: leave out via, dev, nexthops, onlink and src"
+// +kubebuilder:validation:XValidation:rule="!has(self.nexthops) || !(has(self.via) || has(self.dev) || has(self.onlink) && self.onlink)",message="nexthops excludes via, dev and onlink"
+// +kubebuilder:validation:XValidation:rule="!has(self.type) || self.type in ['Unicast', 'Local'] || !(has(self.via) || has(self.dev) || has(self.nexthops) || has(self.onlink) && self.onlink || has(self.src))",message="a route of this type goes nowhere: leave out via, dev, nexthops, onlink and src"
 // +kubebuilder:validation:XValidation:rule="has(self.type) && !(self.type in ['Unicast', 'Local']) || has(self.via) || has(self.dev) || has(self.nexthops)",message="it does not say where packets go: write via, dev or nexthops"
 // +kubebuilder:validation:XValidation:rule="!has(self.type) || self.type != 'Local' || has(self.dev) && !has(self.via) && (!has(self.scope) || self.scope == 'Host')",message="a local route has a dev, no via, and the scope Host"
 // +kubebuilder:validation:XValidation:rule="!has(self.onlink) || !self.onlink || has(self.via) && has(self.dev)",message="onlink needs via and dev"
-// +kubebuilder:validation:XValidation:rule="!has(self.via) || has(self.dev) || !self.via.startsWith('fe80')",message="a link-local gateway needs dev"
+// +kubebuilder:validation:XValidation:rule="!has(self.via) || has(self.dev) || self.via.startsWith('169') || !ip(self.via).isLinkLocalUnicast()",message="a link-local gateway needs dev"
 // +kubebuilder:validation:XValidation:rule="!has(self.via) || !self.to.contains(':') || self.via.contains(':')",message="an IPv6 route cannot have an IPv4 gateway"
 // +kubebuilder:validation:XValidation:rule="!has(self.src) || self.to == 'default' || self.src.contains(':') == self.to.contains(':')",message="src is of another family"
 // +kubebuilder:validation:XValidation:rule="!has(self.src) || self.to != 'default' || !self.src.contains(':') || (!has(self.via) || self.via.contains(':')) && (!has(self.nexthops) || self.nexthops.all(n, !has(n.via) || n.via.contains(':')))",message="src is of another family"
 // +kubebuilder:validation:XValidation:rule="!has(self.nexthops) || !self.to.contains(':') || self.nexthops.all(n, !has(n.via) || n.via.contains(':'))",message="an IPv6 route cannot have an IPv4 gateway"
 // +kubebuilder:validation:XValidation:rule="!has(self.scope) || !(self.to.contains(':') || self.to == 'default' && (!has(self.src) || self.src.contains(':')) && (!has(self.via) || self.via.contains(':')) && (!has(self.nexthops) || self.nexthops.all(n, !has(n.via) || n.via.contains(':'))))",message="IPv6 routes have no scope"
 // +kubebuilder:validation:XValidation:rule="!has(self.scope) || self.scope in ['Global', 'Site'] || !has(self.via) && !has(self.nexthops)",message="behind a gateway the scope is Global or Site"
-// +kubebuilder:validation:XValidation:rule="!has(self.mtu) || self.mtu >= 1280 || !self.to.contains(':')",message="IPv6 needs an MTU of 1280 or more"
 type Route struct {
 	// to is a prefix, an address, or default where via, src or nexthops say the family.
 	// +required
@@ -186,14 +185,15 @@ type Route struct {
 //
 // +kubebuilder:validation:MinLength=2
 // +kubebuilder:validation:MaxLength=39
-// +kubebuilder:validation:Pattern=`^((1?[0-9]{1,2}|2[01][0-9]|22[0-3]|24[0-9]|25[0-5])\.[0-9.]+|[0-9a-fA-F]{0,3}:[0-9a-fA-F:.]+|[0-9a-eA-E][0-9a-fA-F]{3}:[0-9a-fA-F:.]+|[fF][0-9a-eA-E][0-9a-fA-F]{2}:[0-9a-fA-F:.]+)$`
+// +kubebuilder:validation:Pattern=`^((1?[0-9]{1,2}|2[01][0-9]|22[0-3]|24[0-9]|25[0-4])\.[0-9.]+|[0-9a-fA-F]{0,3}:[0-9a-fA-F:.]+|[0-9a-eA-E][0-9a-fA-F]{3}:[0-9a-fA-F:.]+|[fF][0-9a-eA-E][0-9a-fA-F]{2}:[0-9a-fA-F:.]+)$`
 // +kubebuilder:validation:XValidation:rule="!ip(self).isUnspecified()",message="not the address of a gateway"
 type Gateway string
 
 // Nexthop is one of several ways.
 //
+// +kubebuilder:validation:XValidation:rule="!has(self.via) || has(self.dev) || self.via.startsWith('169') || !ip(self.via).isLinkLocalUnicast()",message="a link-local gateway needs dev"
 // +kubebuilder:validation:XValidation:rule="has(self.via) || has(self.dev)",message="it does not say where packets go: write via or dev"
-// +kubebuilder:validation:XValidation:rule="has(self.via) && has(self.dev) || !has(self.onlink)",message="onlink needs via and dev"
+// +kubebuilder:validation:XValidation:rule="has(self.via) && has(self.dev) || !has(self.onlink) || !self.onlink",message="onlink needs via and dev"
 type Nexthop struct {
 	// +optional
 	Via Gateway `json:"via,omitempty"`
