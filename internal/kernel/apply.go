@@ -170,7 +170,11 @@ func appendChange(b []byte, ch *netstate.Change, seq uint32, links *indexes) (_ 
 	case ch.Rule != nil:
 		b, err = appendRule(b, ch.Rule)
 	case ch.Route != nil:
-		b, err = appendRoute(b, ch.Route, links)
+		if b, err = appendRoute(b, ch.Route, links); err == nil {
+			routeRequest(b, body, ch)
+		}
+	case ch.Nexthop.ID == 0:
+		err = errNoID // the kernel would pick one, and nobody would know which
 	case ch.Verb == netstate.Delete:
 		// The kernel takes nothing but the id (nh_valid_get_del_req).
 		b = putU32(append(b, make([]byte, objectHeader)...), nhaID, ch.Nexthop.ID)

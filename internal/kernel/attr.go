@@ -33,8 +33,17 @@ type attr struct {
 func (a attr) data() []byte { return a.raw[attrHeader:] }
 
 // next takes the first attribute off b. An error says that b is not a run of
-// attributes; ok is false at its end.
+// attributes; ok is false at its end. The type that we keep for header bits is
+// refused: a message that uses it could not be told from our own notes.
 func next(b []byte) (a attr, rest []byte, ok bool, err error) {
+	a, rest, ok, err = split(b)
+	if a.typ == headerBits {
+		return attr{}, nil, false, fmt.Errorf("attribute of the reserved type %d", headerBits)
+	}
+	return a, rest, ok, err
+}
+
+func split(b []byte) (a attr, rest []byte, ok bool, err error) {
 	if len(b) < attrHeader {
 		// The kernel pads to four bytes; less than a header is no attribute.
 		return attr{}, nil, false, nil
@@ -145,11 +154,12 @@ func parseUnknown(s string) (attrs unknown, header uint32, err error) {
 	if s == "" {
 		return nil, 0, nil
 	}
-	all, err := parseAttrs([]byte(s))
-	if err != nil || len(s)%4 != 0 {
-		return nil, 0, fmt.Errorf("unknown attributes are not well formed: %w: %w", errShort, unix.EINVAL)
-	}
-	for _, a := range all {
+	for b := []byte(s); len(b) > 0; {
+		a, rest, ok, err := split(b)
+		if err != nil || !ok || len(s)%4 != 0 {
+			return nil, 0, fmt.Errorf("unknown attributes are not well formed: %w: %w", errShort, unix.EINVAL)
+		}
+		b = rest
 		if a.typ != headerBits {
 			attrs.add(a)
 		} else if !a.u32(&header) {

@@ -22,12 +22,14 @@ const (
 	nhaEncap     = 8
 	nhaFDB       = 11
 	nhaResGroup  = 12
+	nhaOpFlags   = 14
 
 	nhaResGroupUnbalancedTime = 4
 )
 
 // decodeNexthop reads the body of RTM_NEWNEXTHOP. Of a resilient group,
-// NHA_RES_GROUP_UNBALANCED_TIME is dropped: it is a clock.
+// NHA_RES_GROUP_UNBALANCED_TIME is dropped: it is a clock. So is NHA_OP_FLAGS,
+// which tells how the answer is to be read, nothing of the object.
 func (d *decoder) decodeNexthop(n *netstate.Nexthop, b []byte) error {
 	if len(b) < objectHeader {
 		return fmt.Errorf("next hop object: %w", errShort)
@@ -74,6 +76,7 @@ func (d *decoder) decodeNexthop(n *netstate.Nexthop, b []byte) error {
 			if known = len(a.data()) == 0; known {
 				n.FDB = true
 			}
+		case nhaOpFlags:
 		case nhaResGroup:
 			known = false
 			a = withoutClock(a)
@@ -112,13 +115,16 @@ func decodeGroup(a attr, g *[]netstate.GroupHop) bool {
 	}
 	*g = nil
 	for ; len(b) >= 8; b = b[8:] {
-		*g = append(*g, netstate.GroupHop{
-			ID:     native.Uint32(b),
-			Weight: uint16(b[4]) + uint16(b[5])<<8 + 1,
-		})
+		weight := uint16(b[4]) + uint16(b[5])<<8 + 1
+		if weight == 0 { // 65,536, which the kernel refuses
+			return false
+		}
+		*g = append(*g, netstate.GroupHop{ID: native.Uint32(b), Weight: weight})
 	}
 	return true
 }
+
+var errNoID = fmt.Errorf("a next hop object needs an id: %w", unix.EINVAL)
 
 // appendNexthop appends the body of RTM_NEWNEXTHOP as the kernel dumps it. A
 // request must have no scope: see nexthopRequest.

@@ -105,6 +105,9 @@ func (d *decoder) decodeRoute(r *netstate.Route, b []byte) (ok bool, err error) 
 			left.add(a)
 		}
 	}
+	if dstLen == 0 {
+		to = netip.Addr{}
+	}
 	if r.To, err = prefix(to, dstLen, family); err != nil {
 		return false, fmt.Errorf("route: %w", err)
 	}

@@ -17,6 +17,9 @@ func appendRoute(b []byte, r *netstate.Route, links *indexes) ([]byte, error) {
 	if r.Family != netstate.IPv4 && r.Family != netstate.IPv6 {
 		return b, fmt.Errorf("route of family %d: %w", family, unix.EAFNOSUPPORT)
 	}
+	if r.Type == 0 {
+		return b, fmt.Errorf("a route needs a type: %w", unix.EINVAL)
+	}
 	if err := checkFamily("destination", r.To.Addr(), family); err != nil {
 		return b, err
 	}
@@ -76,6 +79,16 @@ func appendRoute(b []byte, r *netstate.Route, links *indexes) ([]byte, error) {
 		return appendHops(b, r.Hops, family, links)
 	}
 	return appendHop(b, &r.Hop, family, links)
+}
+
+// routeRequest turns what appendRoute wrote at b[at:] into a request. A route by
+// a next hop object that is a blackhole is listed as one, but is a unicast route
+// inside: nobody can make or delete it as what it is listed as.
+func routeRequest(b []byte, at int, ch *netstate.Change) {
+	if ch.Route.NexthopID == 0 || ch.Route.Type != netstate.RouteBlackhole {
+		return
+	}
+	b[at+7] = unix.RTN_UNICAST
 }
 
 // appendHop appends the attributes of a route's only next hop.

@@ -216,6 +216,9 @@ func appendRule(b []byte, r *netstate.Rule) ([]byte, error) {
 	if r.Family != netstate.IPv4 && r.Family != netstate.IPv6 {
 		return b, fmt.Errorf("rule of family %d: %w", family, unix.EAFNOSUPPORT)
 	}
+	if r.Action == netstate.ToTable && r.Table == 0 && !r.L3MDev {
+		return b, fmt.Errorf("a look-up needs a table: %w", unix.EINVAL) // IPv4 would pick an empty one
+	}
 	if err := checkFamily("from", r.From.Addr(), family); err != nil {
 		return b, err
 	}

@@ -50,7 +50,8 @@ func CanonicalRoute(r Route) Route {
 		r.Realms, r.Hop.Realms = r.Hop.Realms, 0
 	}
 	if !r.Type.Forwards() {
-		r.Hop, r.Hops = Hop{}, nil
+		// IPv6 overwrites the flags that hold the preference (ip6_route_info_create).
+		r.Hop, r.Hops, r.Pref = Hop{}, nil, 0
 	}
 	if r.Family == IPv6 {
 		r.Scope, r.Realms = ScopeGlobal, 0

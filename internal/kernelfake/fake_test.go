@@ -1,0 +1,24 @@
+package kernelfake_test
+
+import (
+	"testing"
+
+	"github.com/viarule/viarule/internal/kernelfake"
+	"github.com/viarule/viarule/internal/kerneltest"
+	"github.com/viarule/viarule/internal/netstate/netstatetest"
+)
+
+func open(t *testing.T) *kernelfake.Kernel {
+	k := kernelfake.New(netstatetest.ParseState(t, kerneltest.Fixture))
+	for _, key := range []string{"net/ipv4/conf/v0/rp_filter", "net/ipv6/conf/v0/accept_ra"} {
+		k.SetSysctl(key, "0")
+	}
+	return k
+}
+
+func TestContract(t *testing.T) {
+	kerneltest.Run(t, kerneltest.Options{
+		Open:    func(t *testing.T) kerneltest.Kernel { return open(t) },
+		Release: kerneltest.Release{Major: 6, Minor: 18},
+	})
+}
