@@ -125,11 +125,17 @@ type tableID struct {
 	id     uint32
 }
 
-// table holds routes by prefix. Lookups try the lengths that occur, the longest
-// first.
+// table holds routes in the order of their prefixes: address, then length.
+// Lookups try the lengths that occur, the longest first. The kernel lists its
+// tables in this order, or nearly, so that a large state is soon ready.
 type table struct {
 	lengths []int
-	routes  map[netip.Prefix][]*netstate.Route
+	routes  []route
+}
+
+type route struct {
+	to netip.Prefix // masked
+	*netstate.Route
 }
 
 // New makes s ready for lookups. Objects that make no sense are taken as the
@@ -186,54 +192,77 @@ func familyIndex(f netstate.Family) int {
 }
 
 func (f *FIB) addRoutes() {
+	var t *table
+	var last tableID
 	for i := range f.state.Routes {
 		r := &f.state.Routes[i]
 		if netstate.FamilyOf(r.To.Addr()) != r.Family || r.Family == 0 {
 			continue
 		}
-		k := tableID{r.Family, r.Table}
-		t := f.tables[k]
-		if t == nil {
-			t = &table{routes: make(map[netip.Prefix][]*netstate.Route)}
-			f.tables[k] = t
+		if k := (tableID{r.Family, r.Table}); t == nil || k != last {
+			if t = f.tables[k]; t == nil {
+				t = &table{}
+				f.tables[k] = t
+			}
+			last = k
 		}
-		p := r.To.Masked()
-		t.routes[p] = append(t.routes[p], r)
+		t.routes = append(t.routes, route{r.To.Masked(), r})
 	}
 	for _, t := range f.tables {
-		seen := make(map[int]bool)
-		for p, rs := range t.routes {
-			if !seen[p.Bits()] {
-				seen[p.Bits()] = true
-				t.lengths = append(t.lengths, p.Bits())
-			}
-			slices.SortStableFunc(rs, preference)
+		if !slices.IsSortedFunc(t.routes, order) {
+			slices.SortStableFunc(t.routes, order)
 		}
-		slices.SortFunc(t.lengths, func(a, b int) int { return b - a })
+		var seen [129]bool
+		for i := range t.routes {
+			seen[t.routes[i].to.Bits()] = true
+		}
+		for n := len(seen) - 1; n >= 0; n-- {
+			if seen[n] {
+				t.lengths = append(t.lengths, n)
+			}
+		}
 	}
 }
 
-// preference orders the routes of one prefix as the kernel tries them: IPv4 by
-// TOS, the highest first, and IPv6 by the length of the source prefix, the
+// order sorts by prefix, and routes of one prefix as the kernel tries them: IPv4
+// by TOS, the highest first, and IPv6 by the length of the source prefix, the
 // longest first; then by metric, the lowest first.
-func preference(a, b *netstate.Route) int {
+func order(a, b route) int {
+	if c := comparePrefix(a.to, b.to); c != 0 {
+		return c
+	}
 	return cmp.Or(
 		cmp.Compare(b.TOS, a.TOS),
-		cmp.Compare(sourceBits(b), sourceBits(a)), a.From.Addr().Compare(b.From.Addr()),
+		cmp.Compare(sourceBits(b.Route), sourceBits(a.Route)), a.From.Addr().Compare(b.From.Addr()),
 		cmp.Compare(a.Metric, b.Metric),
 	)
+}
+
+func comparePrefix(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.Bits(), b.Bits())
 }
 
 func sourceBits(r *netstate.Route) int { return max(r.From.Bits(), 0) }
 
 // all yields the groups of routes whose prefix holds a, from the longest prefix.
-func (t *table) all(a netip.Addr, yield func([]*netstate.Route) bool) {
+func (t *table) all(a netip.Addr, yield func([]route) bool) {
 	for _, n := range t.lengths {
 		p, err := a.Prefix(n)
 		if err != nil {
 			return
 		}
-		if rs := t.routes[p]; rs != nil && !yield(rs) {
+		i, found := slices.BinarySearchFunc(t.routes, p, func(r route, p netip.Prefix) int { return comparePrefix(r.to, p) })
+		if !found {
+			continue
+		}
+		j := i + 1
+		for j < len(t.routes) && t.routes[j].to == p {
+			j++
+		}
+		if !yield(t.routes[i:j]) {
 			return
 		}
 	}

@@ -10,25 +10,25 @@ import (
 func (w *walk) find4(t *table) match {
 	var m match
 	var left netip.Addr
-	t.all(w.flow.To, func(routes []*netstate.Route) bool {
+	t.all(w.flow.To, func(routes []route) bool {
 		for _, r := range routes {
-			if r.TOS != 0 && r.TOS != w.flow.TOS&legacyTOS || r.To.Masked().Addr() == left {
+			if r.TOS != 0 && r.TOS != w.flow.TOS&legacyTOS || r.to.Addr() == left {
 				continue
 			}
 			// Reject routes and blackhole next hops are taken before links count.
 			if !r.Type.Forwards() || w.fib.dropNH[r.NexthopID] {
-				m.route = r
+				m.route = r.Route
 				return false
 			}
-			if hops := w.usable4(r); len(hops) > 0 {
-				m = match{r, hops}
+			if hops := w.usable4(r.Route); len(hops) > 0 {
+				m = match{r.Route, hops}
 				return false
 			}
 			if r.NexthopID != 0 {
 				// A next hop object without a usable hop makes the kernel leave
 				// the leaf, which holds the routes of all prefixes that begin at
 				// the same address, shorter ones too.
-				left = r.To.Masked().Addr()
+				left = r.to.Addr()
 			}
 		}
 		return true

@@ -57,8 +57,8 @@ func needsLink(a netip.Addr) bool {
 func (w *walk) find6(t *table) match {
 	var m match
 	found := false
-	t.all(w.flow.To, func(routes []*netstate.Route) bool {
-		plain := slices.IndexFunc(routes, func(r *netstate.Route) bool { return !r.From.IsValid() })
+	t.all(w.flow.To, func(routes []route) bool {
+		plain := slices.IndexFunc(routes, func(r route) bool { return !r.From.IsValid() })
 		if plain < 0 {
 			plain = len(routes)
 		}
@@ -76,7 +76,7 @@ func (w *walk) find6(t *table) match {
 			}
 			specific = specific[n:]
 		}
-		if plain == len(routes) || plain > 0 && !found && routes[0].To.Bits() > 0 {
+		if plain == len(routes) || plain > 0 && !found && routes[0].to.Bits() > 0 {
 			return true
 		}
 		found = true
@@ -89,7 +89,7 @@ func (w *walk) find6(t *table) match {
 // select6 is find_rr_leaf: among the routes of the lowest metric the one with the
 // best score. Only where none of them may be used do the others count, and then
 // all of them at once, whatever their metrics.
-func (w *walk) select6(routes []*netstate.Route) match {
+func (w *walk) select6(routes []route) match {
 	n := 1
 	for n < len(routes) && routes[n].Metric == routes[0].Metric {
 		n++
@@ -101,21 +101,21 @@ func (w *walk) select6(routes []*netstate.Route) match {
 }
 
 // best6 is __find_rr_leaf: of equal scores the first counts.
-func (w *walk) best6(routes []*netstate.Route) match {
+func (w *walk) best6(routes []route) match {
 	best := -1
 	var m match
 	for _, r := range routes {
 		if w.fib.dropNH[r.NexthopID] {
 			// Taken whatever was found before, and it ends the search.
-			return match{route: r}
+			return match{route: r.Route}
 		}
-		for _, h := range w.hops6(r) {
-			s := w.score6(r, h)
+		for _, h := range w.hops6(r.Route) {
+			s := w.score6(r.Route, h)
 			if s <= best {
 				continue
 			}
 			best = s
-			m = match{r, w.usable6(r, h)}
+			m = match{r.Route, w.usable6(r.Route, h)}
 			if r.NexthopID != 0 {
 				break // nexthop_for_each_fib6_nh stops at the first
 			}
