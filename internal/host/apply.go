@@ -42,7 +42,7 @@ type DeleteOptions struct {
 
 // Plan works out what Apply would do, and changes nothing.
 func (h *Host) Plan(ctx context.Context, objects []spec.Object, opt PlanOptions) (*Preview, error) {
-	d, err := h.draft(ctx, change{put: objects, adopt: opt.Adopt, prune: opt.Prune})
+	d, err := h.draft(ctx, change{put: objects, adopt: opt.Adopt, prune: opt.Prune}, startWatch())
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (h *Host) Delete(ctx context.Context, refs []spec.Ref, opt DeleteOptions) (
 			return nil, err
 		}
 		if opt.DryRun {
-			d, err := h.draft(ctx, c)
+			d, err := h.draft(ctx, c, startWatch())
 			if err != nil {
 				return nil, err
 			}
@@ -153,14 +153,13 @@ func (h *Host) carryOut(ctx context.Context, l *record.Lock, c change, opt Apply
 	unlock = sync.OnceValue(unlock)
 	defer func() { err = errors.Join(err, unlock()) }()
 	h.progress("looking at the kernel")
-	d, err := h.draft(ctx, c)
+	d, err := h.draft(ctx, c, w)
 	if err != nil {
 		return nil, err
 	}
 	if len(d.plan.Conflicts) > 0 {
 		return nil, &ConflictError{Findings: d.plan.Conflicts}
 	}
-	w.lap("plan")
 	if !opt.AllowCutOff && opt.Confirm == 0 {
 		findings, err := h.cutOffs(ctx, d)
 		if err != nil {

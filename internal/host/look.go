@@ -93,12 +93,14 @@ type draft struct {
 	warnings []spec.Problem
 }
 
-// draft works out what a change does. It reads the kernel and changes nothing.
-func (h *Host) draft(ctx context.Context, c change) (*draft, error) {
+// draft works out what a change does, and tells w how long it takes. It reads the
+// kernel and changes nothing.
+func (h *Host) draft(ctx context.Context, c change, w *stopwatch) (*draft, error) {
 	s, err := h.look(ctx)
 	if err != nil {
 		return nil, err
 	}
+	w.lap("observe")
 	d := &draft{change: c, before: s}
 	for i := range s.records {
 		if r := &s.records[i]; !c.touches(r.Ref) {
@@ -124,10 +126,12 @@ func (h *Host) draft(ctx context.Context, c change) (*draft, error) {
 	if err := h.draftRecords(d); err != nil {
 		return nil, err
 	}
+	w.lap("build")
 	if err := h.diff(d); err != nil {
 		return nil, err
 	}
 	d.recordNeighbours()
+	w.lap("diff")
 	return d, nil
 }
 

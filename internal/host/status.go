@@ -57,7 +57,7 @@ func (s *Status) Clean() bool {
 
 // Status compares each applied object with the kernel. It changes nothing.
 func (h *Host) Status(ctx context.Context) (*Status, error) {
-	d, err := h.draft(ctx, change{})
+	d, err := h.draft(ctx, change{}, startWatch())
 	if err != nil {
 		return nil, err
 	}
