@@ -194,6 +194,16 @@ func ParseDSCP(s string) (netstate.Opt, error) {
 	return netstate.Opt{}, valueErrorf("write a number from 0 to 63, or CS0 to CS7, AF11 to AF43, EF, VA or LE", "%q is not a DSCP", clip(s))
 }
 
+// FormatDSCP gives the name of a DSCP, or its number.
+func FormatDSCP(v uint32) string {
+	for _, d := range dscpNames {
+		if d.value == v {
+			return d.name
+		}
+	}
+	return strconv.FormatUint(uint64(v), 10)
+}
+
 // ParseRealms reads TO or FROM/TO, each 0 to 65535, not both 0, in the kernel's
 // encoding (FRA_FLOW).
 func ParseRealms(s string) (uint32, error) {

@@ -89,6 +89,9 @@ func (d *decoder) problem(at spec.Pos, what, do string) {
 
 // done gives the problems, with the count of those that were not kept.
 func (d *decoder) done() []spec.Problem {
+	if d.faults == 0 {
+		return nil
+	}
 	if more := d.faults - len(d.problems); more > 0 {
 		d.problems = append(d.problems, spec.Problem{File: d.file, What: fmt.Sprintf("%d more problems are not shown", more), Do: "mend these first"})
 	}
