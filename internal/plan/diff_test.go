@@ -278,27 +278,37 @@ func TestDiffRules(t *testing.T) {
 		plan: `+ rule 2300 from 10.1.0.0/16 table 5007 proto 118 # new (1)
 		       + rule -6 2300 from 2001:db8::/32 table 5007 proto 118 # new (2)`,
 	}, {
-		name: "adds go downward, deletes upward, and routes of a table before the rules to it",
+		name: "new rules come upward, old ones go downward, and a table is filled before the rules to it",
 		have: "rule 2201 from 10.8.0.0/16 table 5007 proto 118\nrule 2202 from 10.9.0.0/16 table 5007 proto 118\nroute default dev eth1 table 5007 proto 118",
 		old:  "rule 2201 from 10.8.0.0/16 table 5007 proto 118\nrule 2202 from 10.9.0.0/16 table 5007 proto 118\nroute default dev eth1 table 5007 proto 118",
 		want: `rule 2200 from 10.1.0.0/16 table 5008 proto 118
 		       rule 2203 from 10.2.0.0/16 table 5008 proto 118
 		       route default dev eth0 table 5008 proto 118`,
 		plan: `+ route default dev eth0 table 5008 proto 118 # new (3)
-		       + rule 2203 from 10.2.0.0/16 table 5008 proto 118 # new (2)
 		       + rule 2200 from 10.1.0.0/16 table 5008 proto 118 # new (1)
-		       - rule 2201 from 10.8.0.0/16 table 5007 proto 118 # not wanted any more
+		       + rule 2203 from 10.2.0.0/16 table 5008 proto 118 # new (2)
 		       - rule 2202 from 10.9.0.0/16 table 5007 proto 118 # not wanted any more
+		       - rule 2201 from 10.8.0.0/16 table 5007 proto 118 # not wanted any more
 		       - route default dev eth1 table 5007 proto 118 # not wanted any more`,
 	}, {
 		name: "a rule moves to another priority and another changes its table",
 		have: "rule 2200 from 10.1.0.0/16 table 5007 proto 118\nrule 2201 from 10.2.0.0/16 table 5007 proto 118",
 		old:  "rule 2200 from 10.1.0.0/16 table 5007 proto 118\nrule 2201 from 10.2.0.0/16 table 5007 proto 118",
 		want: "rule 2201 from 10.2.0.0/16 table 5008 proto 118\nrule 2210 from 10.1.0.0/16 table 5007 proto 118",
-		plan: `+ rule 2210 from 10.1.0.0/16 table 5007 proto 118 # moved from priority 2200 (2)
-		       + rule 2201 from 10.2.0.0/16 table 5008 proto 118 # action changed (1)
-		       - rule 2200 from 10.1.0.0/16 table 5007 proto 118 # moved to priority 2210
-		       - rule 2201 from 10.2.0.0/16 table 5007 proto 118 # replaced`,
+		plan: `+ rule 2201 from 10.2.0.0/16 table 5008 proto 118 # action changed (1)
+		       + rule 2210 from 10.1.0.0/16 table 5007 proto 118 # moved from priority 2200 (2)
+		       - rule 2201 from 10.2.0.0/16 table 5007 proto 118 # replaced
+		       - rule 2200 from 10.1.0.0/16 table 5007 proto 118 # moved to priority 2210`,
+	}, {
+		name: "a goto comes after its target and goes before it",
+		have: "rule 2200 from 10.1.0.0/16 goto 2202 proto 118\nrule 2201 from 10.0.0.0/8 table 1 proto 118\nrule 2202 from 10.0.0.0/8 table 2 proto 118",
+		old:  "rule 2200 from 10.1.0.0/16 goto 2202 proto 118\nrule 2201 from 10.0.0.0/8 table 1 proto 118\nrule 2202 from 10.0.0.0/8 table 2 proto 118",
+		want: "rule -6 2200 from 2001:db8::/32 goto 2201 proto 118\nrule -6 2201 from 2001:db8::/32 table 2 proto 118",
+		plan: `+ rule -6 2201 from 2001:db8::/32 table 2 proto 118 # new (2)
+		       + rule -6 2200 from 2001:db8::/32 goto 2201 proto 118 # new (1)
+		       - rule 2200 from 10.1.0.0/16 goto 2202 proto 118 # not wanted any more
+		       - rule 2201 from 10.0.0.0/8 table 1 proto 118 # not wanted any more
+		       - rule 2202 from 10.0.0.0/8 table 2 proto 118 # not wanted any more`,
 	}, {
 		name: "equal priorities: what stands in order stays, the rest goes behind",
 		have: "rule 2200 from 10.1.0.0/16 table 1 proto 118\nrule 2200 from 10.2.0.0/16 table 1 proto 118\nrule 2200 from 10.3.0.0/16 table 1 proto 118",

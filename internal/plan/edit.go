@@ -13,6 +13,7 @@ type group struct {
 	cur      []entry  // the kernel's list
 	want     []target // the wanted rules in order
 	span     *span    // the tree that it belongs to; nil: none
+	hidden   bool     // of a tree in use: no packet comes to the group as it stands
 	exact    bool     // an undo: what was is put back even where its order cannot be
 
 	// The edit, by solve: adds are appended in order, then dels go in order.

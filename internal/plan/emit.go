@@ -6,111 +6,193 @@ import (
 	"github.com/viarule/viarule/internal/netstate"
 )
 
-// emit puts the edits of all groups into the stages: new rules downward by
-// priority, so that every goto finds its target, and old ones upward.
+// emit puts the edits of all groups into the stages. New rules come upward by
+// priority and old ones go downward. So at every moment the list holds all of
+// the old rules with a head of the new list, or all of the new ones with a head
+// of the old list; and the first rule of it that decides a packet is the first
+// of the old or the first of the new that does. A tree is one rule in this, which
+// comes and goes by its gate. Where nobody sees it, the order is the fast one:
+// downward for new rules, so that gotos find their targets too, and upward for
+// old ones.
+//
+// Gotos that users wrote have no gate. Lists with such are changed downward and
+// upward as trees are, so that none ever lacks its target.
 func (d *ruleDiff) emit() {
 	why := d.reasons()
-	for _, sp := range d.closing() {
-		d.emitGate(sp)
+	for _, sp := range d.behindGates() {
+		d.emitHiddenGate(sp)
+	}
+	jumps := d.jumps()
+	for i := len(d.groups) - 1; i >= 0; i-- {
+		g := d.groups[i]
+		if sp := g.span; sp == nil && jumps || sp != nil && !(sp.closing && g.priority == sp.gate) {
+			d.emitAdds(g, why)
+		}
+	}
+	for i := 0; i < len(d.groups); i++ {
+		g := d.groups[i]
+		if g.span == nil && !jumps {
+			d.emitAdds(g, why)
+		} else if g.span != nil && (i == 0 || d.groups[i-1].span != g.span) {
+			d.emitOpen(g.span)
+		}
 	}
 	for i := len(d.groups) - 1; i >= 0; i-- {
 		g := d.groups[i]
-		if g.span != nil && g.span.blocked {
-			continue
-		}
-		for _, t := range g.adds {
-			d.s.add(g.addStage(), Op{
-				Change:   netstate.Change{Verb: netstate.Add, Rule: &t.Rule.Rule},
-				Reason:   why.added(g, t),
-				Origin:   t.Origin,
-				Compiled: t.Compiled || g.span != nil,
-			})
+		switch {
+		case g.span == nil && !jumps:
+			d.emitDels(g, why)
+		case g.span != nil && (i == 0 || d.groups[i-1].span != g.span):
+			if g.span.closing && g.priority == g.span.gate {
+				d.emitAdds(g, why)
+			}
+			d.emitClose(g.span)
+			for _, in := range d.within(g.span.gate, g.span.end) {
+				d.emitDels(in, why)
+			}
 		}
 	}
 	for _, g := range d.groups {
-		if g.span != nil && g.span.blocked {
-			continue
-		}
-		for _, x := range g.dels {
-			r := g.cur[x].rule
-			if sp := g.span; sp != nil && sp.gated && !sp.old && !sp.keepGate && g.priority == sp.gate && bareGoto(r) {
-				continue // by emitGate
-			}
-			d.s.add(g.delStage(), Op{
-				Change:   netstate.Change{Verb: netstate.Delete, Rule: r},
-				Reason:   why.removed(g, g.cur[x].kind, r),
-				Compiled: g.span != nil,
-			})
+		if g.span == nil && jumps {
+			d.emitDels(g, why)
 		}
 	}
 }
 
-// closing returns the spans that are changed behind a gate.
-func (d *ruleDiff) closing() []*span {
+// jumps says whether a goto outside of trees comes or goes.
+func (d *ruleDiff) jumps() bool {
+	for _, g := range d.groups {
+		if g.span != nil {
+			continue
+		}
+		for _, t := range g.adds {
+			if t.Action == netstate.Goto {
+				return true
+			}
+		}
+		for _, x := range g.dels {
+			if g.cur[x].rule.Action == netstate.Goto {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (d *ruleDiff) emitAdds(g *group, why *reasons) {
+	if g.span != nil && g.span.blocked {
+		return
+	}
+	for _, t := range g.adds {
+		d.s.add(g.addStage(), Op{
+			Change:   netstate.Change{Verb: netstate.Add, Rule: &t.Rule.Rule},
+			Reason:   why.added(g, t),
+			Origin:   t.Origin,
+			Compiled: t.Compiled || g.span != nil,
+		})
+	}
+}
+
+func (d *ruleDiff) emitDels(g *group, why *reasons) {
+	sp := g.span
+	if sp != nil && sp.blocked {
+		return
+	}
+	for _, x := range g.dels {
+		r := g.cur[x].rule
+		if sp != nil && sp.gated && !sp.old && !sp.keepGate && g.priority == sp.gate && bareGoto(r) {
+			continue // by emitOpen
+		}
+		d.s.add(g.delStage(), Op{
+			Change:   netstate.Change{Verb: netstate.Delete, Rule: r},
+			Reason:   why.removed(g, g.cur[x].kind, r),
+			Compiled: sp != nil,
+		})
+	}
+}
+
+// behindGates returns the wanted spans that are changed behind a gate.
+func (d *ruleDiff) behindGates() []*span {
 	var list []*span
 	for i := range d.spans {
 		if sp := &d.spans[i]; sp.gated && !sp.blocked {
 			list = append(list, sp)
 		}
 	}
-	for _, g := range d.groups {
-		if sp := g.span; sp != nil && sp.old && (len(list) == 0 || list[len(list)-1] != sp) {
-			list = append(list, sp)
-		}
-	}
 	return list
 }
 
-// emitGate sets and removes the gate of a span.
-func (d *ruleDiff) emitGate(sp *span) {
-	gate := func(stage int, verb netstate.Verb, r *netstate.Rule, reason string) {
-		d.s.add(stage, Op{Change: netstate.Change{Verb: verb, Rule: r}, Reason: reason, Origin: sp.origin, Compiled: true})
+// gateReason begins the reason of every op on a gate.
+const gateReason = "gate: "
+
+func (d *ruleDiff) gate(stage int, verb netstate.Verb, sp *span, r *netstate.Rule, reason string) {
+	d.s.add(stage, Op{Change: netstate.Change{Verb: verb, Rule: r}, Reason: gateReason + reason, Origin: sp.origin, Compiled: true})
+}
+
+// emitHiddenGate closes a wanted tree until it is complete.
+func (d *ruleDiff) emitHiddenGate(sp *span) {
+	if !sp.keepGate && !sp.standing {
+		d.gate(stageGates, netstate.Add, sp, sp.gateRule(), "the tree is not complete")
 	}
-	switch {
-	case sp.keepGate: // it is among the rules of its group
-	case sp.old:
-		gate(stageClose, netstate.Add, sp.gateRule(), "gate: the tree goes")
-		gate(stageOldGates, netstate.Delete, sp.gateRule(), "gate: the tree is gone")
-	default:
-		if !sp.standing {
-			gate(stageGates, netstate.Add, sp.gateRule(), "gate: the tree is not complete")
+}
+
+// emitOpen removes the gate of a wanted tree, and what else of gates stands there.
+func (d *ruleDiff) emitOpen(sp *span) {
+	if sp.old || sp.blocked || sp.keepGate || !sp.gated {
+		return
+	}
+	const reason = "the tree is complete"
+	at := d.at(sp.gate)
+	for i := range at {
+		if r := &at[i]; ours(r.Protocol) && bareGoto(r) {
+			d.gate(stageOpen, netstate.Delete, sp, r, reason)
 		}
-		at := d.at(sp.gate)
-		for i := range at {
-			if r := &at[i]; ours(r.Protocol) && bareGoto(r) {
-				gate(stageOpen, netstate.Delete, r, "gate: the tree is complete")
-			}
-		}
-		if !sp.standing {
-			gate(stageOpen, netstate.Delete, sp.gateRule(), "gate: the tree is complete")
-		}
+	}
+	if !sp.standing {
+		d.gate(stageOpen, netstate.Delete, sp, sp.gateRule(), reason)
+	}
+}
+
+// emitClose sets the gate of an old tree, and removes it behind the tree.
+func (d *ruleDiff) emitClose(sp *span) {
+	if sp.old && !sp.keepGate {
+		d.gate(stageClose, netstate.Add, sp, sp.gateRule(), "the tree goes")
+		d.gate(stageOldGates, netstate.Delete, sp, sp.gateRule(), "the tree is gone")
 	}
 }
 
 func (g *group) addStage() int {
 	switch sp := g.span; {
-	case sp == nil || sp.old:
-		return stageRules
+	case sp == nil:
+		return stageOpen
 	case g.priority == sp.end:
 		return stageEnds
+	case sp.closing && g.priority == sp.gate:
+		return stageClose
+	case sp.closing:
+		return stageOldTrees
 	case sp.keepGate && g.priority == sp.gate:
 		return stageGates
 	}
-	return stageRules
+	return stageHidden
 }
 
 func (g *group) delStage() int {
 	switch sp := g.span; {
+	case sp != nil && !sp.gated && g.hidden:
+		return stageHidden
 	case sp == nil || !sp.gated:
-		return stageOldRules
+		return stageClose
+	case sp.closing:
+		return stageOldTrees
 	case !sp.old:
-		return stageRules
+		return stageHidden
 	case g.priority == sp.end:
 		return stageOldEnds
 	case sp.keepGate && g.priority == sp.gate:
 		return stageOldGates
 	}
-	return stageOldRules
+	return stageOldTrees
 }
 
 // reasons knows what is added and removed, by what it does and by what it
@@ -185,7 +267,7 @@ func (w *reasons) removed(g *group, kind entryKind, r *netstate.Rule) string {
 	case kind == taken:
 		return "taken over"
 	case g.span != nil && bareGoto(r) && g.priority == g.span.gate:
-		return "gate: the tree is gone"
+		return gateReason + "the tree is gone"
 	case g.wants(r):
 		return "another copy stands in its place"
 	}

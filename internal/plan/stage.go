@@ -9,16 +9,16 @@ const (
 	stageGatewayRoutes            // and a table is filled before a rule looks it up
 	stageEnds                     // the nop that a tree ends in, so that its gate finds it
 	stageGates                    // gates before trees that are not complete
-	stageRules                    // all other new rules, downward; and what is removed behind a gate
-	stageOpen                     // the gates go: the switch
+	stageHidden                   // rules that no packet meets yet, downward: behind gates and leaf ends
+	stageOpen                     // new rules upward, and gates that go: trees begin to count
 	stageSysctls
-	stageClose            // gates before trees that go
-	stageOldRules         // upward
-	stageOldGates         // gates of trees that are gone; what they jump to still stands
+	stageClose            // old rules downward, and gates before trees that go: they cease to count
+	stageOldTrees         // upward, behind their gates
+	stageOldGates         // what they jump to still stands
 	stageOldEnds          // the nop that they jumped to
 	stageOldGatewayRoutes // nothing looks the tables up any more
 	stageOldLinkRoutes    // and nothing goes by a gateway on these links
-	numStages             //
+	numStages
 )
 
 // stages collects the ops of a plan by stage.

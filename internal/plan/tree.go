@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/viarule/viarule/internal/desired"
@@ -18,6 +19,7 @@ type span struct {
 	keepGate  bool // an undo to a state in which the gate stood
 
 	standing bool // the gate stands already
+	closing  bool // keepGate, and the tree is in use: it ceases to count as an old one does
 	gated    bool // the edits are made behind the gate
 	blocked  bool // something foreign lies between: nothing is changed
 	old      bool // nobody wants it any more
@@ -133,15 +135,15 @@ func (d *ruleDiff) planSpan(sp *span) {
 	if !changes || sp.blocked {
 		return
 	}
+	used := slices.ContainsFunc(d.between(sp.gate, sp.end-1), func(r netstate.Rule) bool { return ours(r.Protocol) })
 	if sp.keepGate {
-		sp.gated = true
+		sp.gated, sp.closing = true, used && !sp.standing
 		return
 	}
 	if others || reserved(sp.gate) {
 		sp.standing = false
 		return
 	}
-	used := slices.ContainsFunc(d.between(sp.gate, sp.end-1), func(r netstate.Rule) bool { return ours(r.Protocol) })
 	sp.gated = sp.standing || !used || !d.inPlace(sp, groups)
 }
 
@@ -149,11 +151,13 @@ func (d *ruleDiff) planSpan(sp *span) {
 // rules downward, then old ones upward. Each group by itself shows every packet
 // its old or its new decision. A packet that comes through several groups must
 // not meet the new decision of one and the old of the next where they are made
-// for each other, so gotos may only begin to lead to groups that are wholly new,
-// and cease to lead to groups that go as a whole.
+// for each other, so gotos may only begin to lead to groups that no packet comes
+// to yet, and cease to lead to groups that go as a whole.
 func (d *ruleDiff) inPlace(sp *span, groups []*group) bool {
+	seen := d.seen(sp)
 	left := make(map[uint32]bool) // where gotos lead that go
 	for _, g := range groups {
+		g.hidden = !seen[g.priority] && g.priority != sp.end
 		for _, x := range g.dels {
 			if r := g.cur[x].rule; r.Action == netstate.Goto && !g.wants(r) {
 				left[r.Goto] = true
@@ -161,22 +165,22 @@ func (d *ruleDiff) inPlace(sp *span, groups []*group) bool {
 		}
 	}
 	for _, g := range groups {
-		if g.priority == sp.end || len(g.want) == 0 && left[g.priority] {
+		if g.priority == sp.end || len(g.want) == 0 && (g.hidden || left[g.priority]) {
 			continue // when its turn comes, nothing leads to it
 		}
-		if !g.safe || !closed(sp, g) {
+		if !g.closed() || !g.hidden && !g.safe {
 			return false
 		}
-		isNew := !slices.ContainsFunc(g.cur, func(e entry) bool { return e.kind == mine })
 		for _, t := range g.adds {
 			if t.Action != netstate.Goto || t.Goto == sp.end || g.stands(&t.Rule.Rule) {
 				continue
 			}
-			to := d.changing(t.Goto)
-			unchanged := to == nil && isNew
-			if fresh := to != nil && !slices.ContainsFunc(to.cur, func(e entry) bool { return e.kind == mine }); !fresh && !unchanged {
+			if seen[t.Goto] && !(g.hidden && d.changing(t.Goto) == nil) {
 				return false
 			}
+		}
+		if g.hidden {
+			continue
 		}
 		for _, x := range g.dels {
 			r := g.cur[x].rule
@@ -191,15 +195,44 @@ func (d *ruleDiff) inPlace(sp *span, groups []*group) bool {
 	return true
 }
 
+// ends says whether r sends all that comes to it in a group on to the end of the
+// tree. It may name the prefix that all these packets are from.
+func (sp *span) ends(r *netstate.Rule) bool {
+	return r.Action == netstate.Goto && r.Goto == sp.end && !r.Not
+}
+
+// seen gives the priorities of the groups that packets come to, as the tree
+// stands: the first, those behind one that lets packets through, and those that
+// gotos lead to. What stands behind the end of a group nobody comes to.
+func (d *ruleDiff) seen(sp *span) map[uint32]bool {
+	seen := make(map[uint32]bool)
+	rules := d.between(sp.gate+1, sp.end-1)
+	through := true
+	for i := 0; i < len(rules); {
+		p := rules[i].Priority
+		seen[p] = seen[p] || through
+		ended := false
+		for ; i < len(rules) && rules[i].Priority == p; i++ {
+			ended = ended || sp.ends(&rules[i])
+			if seen[p] && !ended && rules[i].Action == netstate.Goto {
+				seen[rules[i].Goto] = true
+			}
+		}
+		if seen[p] {
+			through = !ended
+		}
+	}
+	return seen
+}
+
 // closed says whether packets leave the group for the end of the tree, before
 // and after, so that what is appended is not seen too early and the next group
 // not at all. The group that turns away what is outside of the whole tree is
 // excepted: what it lets through goes on.
-func closed(sp *span, g *group) bool {
-	ends := func(r *netstate.Rule) bool { return r.Action == netstate.Goto && r.Goto == sp.end }
+func (g *group) closed() bool {
 	var before, after []*netstate.Rule
 	for i := range g.cur {
-		if g.cur[i].kind == mine {
+		if g.cur[i].kind == mine && !g.hidden {
 			before = append(before, g.cur[i].rule)
 		}
 	}
@@ -207,10 +240,8 @@ func closed(sp *span, g *group) bool {
 		after = append(after, &g.want[i].Rule.Rule)
 	}
 	for _, rules := range [...][]*netstate.Rule{before, after} {
-		if len(rules) == 0 || ends(rules[len(rules)-1]) && !rules[len(rules)-1].Not {
-			continue
-		}
-		if slices.ContainsFunc(rules, func(r *netstate.Rule) bool { return !r.Not || !ends(r) }) {
+		if !slices.ContainsFunc(rules, g.span.ends) &&
+			slices.ContainsFunc(rules, func(r *netstate.Rule) bool { return !r.Not || r.Goto != g.span.end }) {
 			return false
 		}
 	}
@@ -239,7 +270,7 @@ func (d *ruleDiff) planOldSpans() {
 			}
 		}
 	}
-	for _, sp := range shapes(going) {
+	for _, sp := range shapes(d.withEnds(going)) {
 		if d.gateOld(&sp) {
 			for _, g := range d.within(sp.gate, sp.end) {
 				g.span = &sp
@@ -251,21 +282,47 @@ func (d *ruleDiff) planOldSpans() {
 	}
 }
 
+// withEnds adds to the rules that go the nops that their gotos lead to and that
+// stay; an undo of a tree of which only the end stood leaves that.
+func (d *ruleDiff) withEnds(going []*netstate.Rule) []*netstate.Rule {
+	seen := make(map[uint32]bool)
+	for _, r := range going {
+		if r.Action == netstate.Nop {
+			seen[r.Priority] = true
+		}
+	}
+	all := slices.Clone(going)
+	for _, r := range going {
+		if r.Action != netstate.Goto || seen[r.Goto] {
+			continue
+		}
+		seen[r.Goto] = true
+		at := d.at(r.Goto)
+		for i := range at {
+			if ours(at[i].Protocol) && bareNop(&at[i]) {
+				all = append(all, &at[i])
+				break
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *netstate.Rule) int { return cmp.Compare(a.Priority, b.Priority) })
+	return all
+}
+
 // gateOld works out where the gate of an old tree stands or can be put. It gives
 // false where there can be none, or where none is needed.
 func (d *ruleDiff) gateOld(sp *span) bool {
-	inside, all := 0, 0
+	inside := 0
 	for _, g := range d.within(sp.gate+1, sp.end) {
 		if len(g.adds) > 0 || g.span != nil {
 			return false
 		}
-		all += len(g.dels)
 		if g.priority < sp.end {
 			inside += len(g.dels)
 		}
 	}
 	// Whatever else stands between would be jumped over.
-	if len(d.between(sp.gate+1, sp.end-1)) != inside || all < 3 && !sp.keepGate {
+	if len(d.between(sp.gate+1, sp.end-1)) != inside || inside < 2 && !sp.keepGate {
 		return false
 	}
 	sp.old, sp.gated = true, true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/viarule/viarule/internal/desired"
 	"github.com/viarule/viarule/internal/netstate"
@@ -95,6 +96,7 @@ func Undo(cp Checkpoint, have netstate.State, sysctls map[string]string) Plan {
 	for i := range s {
 		for j := range s[i] {
 			switch op := &s[i][j]; {
+			case strings.HasPrefix(op.Reason, gateReason):
 			case op.Verb == netstate.Delete:
 				op.Reason = "was not there before"
 			default:
