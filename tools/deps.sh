@@ -11,6 +11,7 @@ iptables iptables
 qemu-system-x86_64 qemu-system-x86
 busybox busybox-static
 cpio cpio
+strace strace
 depmod kmod
 LIST
 [ ${#need[@]} -eq 0 ] && exit 0

@@ -27,8 +27,8 @@ import (
 
 func TestMain(m *testing.M) {
 	// The guard of apply --confirm is a copy of the running program, which is
-	// this one, under another name.
-	if len(os.Args) > 1 && os.Args[1] == host.GuardCommand {
+	// this one, under another name; so is a link that a test makes.
+	if len(os.Args) > 1 && os.Args[1] == host.GuardCommand || filepath.Base(os.Args[0]) == "viarule" {
 		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	testscript.Main(m, map[string]func(){
