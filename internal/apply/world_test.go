@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/viarule/viarule/internal/desired"
 	"github.com/viarule/viarule/internal/kernel"
@@ -119,7 +120,22 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{t: t, k: k, rec: record.Store{Dir: "/run/viarule"}.Namespace(cookie), sysctls: wantedSysctls()}
+	w := &world{t: t, k: k, rec: record.Store{Dir: "/run/viarule"}.Namespace(cookie), sysctls: wantedSysctls()}
+	// The kernel makes the last routes of a link that came up a little later.
+	late := []string{
+		"route -6 multicast ff00::/8 dev eth1 ", "route -6 multicast ff00::/8 dev peer1 ", "route -6 local 2001:db8:1::10 dev eth1 ",
+		"route -6 multicast ff00::/8 dev eth2 ", "route -6 multicast ff00::/8 dev peer2 ", "route -6 local 2001:db8:2::10 dev eth2 ",
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		text := w.text()
+		missing := slices.IndexFunc(late, func(l string) bool { return !strings.Contains(text, l) })
+		if missing < 0 {
+			return w
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no %sin\n%s", late[missing], text)
+		}
+	}
 }
 
 // fakeWorld makes one in memory.

@@ -140,7 +140,7 @@ func TestForeignFolders(t *testing.T) {
 		{"index of a newer viarule", func(t *testing.T, s Store) {
 			must(t, os.MkdirAll(s.NamespaceDir(1), 0o700))
 			must(t, os.WriteFile(filepath.Join(s.NamespaceDir(1), "index.json"), []byte(`{"version":2}`), 0o600))
-		}, "its format is 2"},
+		}, "its format is not known: it is 2, and this viarule knows 1; use the viarule that wrote it"},
 		{"data file outside", func(t *testing.T, s Store) {
 			must(t, os.MkdirAll(s.NamespaceDir(1), 0o700))
 			must(t, os.WriteFile(filepath.Join(s.NamespaceDir(1), "index.json"),

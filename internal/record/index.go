@@ -203,11 +203,16 @@ func (n Namespace) load() (*index, error) {
 		return nil, &Error{path, err, ""}
 	}
 	x, err := decodeIndex(data)
-	if err != nil {
+	switch {
+	case errors.Is(err, errVersion):
+		return nil, &Error{path, err, "use the viarule that wrote it"}
+	case err != nil:
 		return nil, damaged(path, "%w", err)
 	}
 	return x, nil
 }
+
+var errVersion = errors.New("its format is not known")
 
 // decodeIndex reads and checks an index.
 func decodeIndex(data []byte) (*index, error) {
@@ -216,7 +221,7 @@ func decodeIndex(data []byte) (*index, error) {
 		return nil, err
 	}
 	if x.Version != formatVersion {
-		return nil, fmt.Errorf("its format is %d, and this viarule knows %d", x.Version, formatVersion)
+		return nil, fmt.Errorf("%w: it is %d, and this viarule knows %d", errVersion, x.Version, formatVersion)
 	}
 	for _, e := range x.all() {
 		switch number, ok := strings.CutPrefix(e.Data, dataName); {
