@@ -151,7 +151,7 @@ mark of ownership.`,
 				return err
 			}
 			defer h.Close()
-			text, err := []byte{}, error(nil)
+			text, err := h.Import(cmd.Context(), name)
 			if err != nil {
 				return err
 			}
