@@ -201,6 +201,19 @@ func drawRoute(t *rapid.T, s *netstate.State) netstate.Route {
 	return r
 }
 
+// drawAppends gives ip's lines for routes that have the keys of others.
+func drawAppends(t *rapid.T) []string {
+	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) string {
+		f := family(t)
+		line := fmt.Sprintf("route append %s dev %s table %d metric %d proto %d", prefix(t, f, "to"), pick(t, "dev", devices...),
+			pick(t, "table", 100, 101), pick(t, "metric", 10, 20), netstate.ProtocolObject)
+		if f == netstate.IPv6 {
+			line += " pref " + pick(t, "pref", "medium", "low", "high")
+		}
+		return line
+	}), 0, 6).Draw(t, "appended routes")
+}
+
 func pickAddr(t *rapid.T, s *netstate.State, f netstate.Family) netip.Addr {
 	var as []netip.Addr
 	for i := range s.Addrs {

@@ -240,6 +240,25 @@ rule -6 10 from all table main suppress_prefixlength 0`, map[string]string{
 			"to 192.0.2.9":     "unicast dev eth0 src 192.0.2.7 rule 10 table 254",
 			"to 2001:db8:1::1": "unicast via fe80::1 dev eth0 rule 32766 table 254",
 		}},
+		{"an IPv4 rule looks at the group of the first next hop only", `
+rule 10 from all table 100 suppress_ifgroup 7
+route 10.1.0.0/16 nexthop via 198.51.100.2 dev eth1 weight 1 nexthop via 192.0.2.2 dev eth0 weight 1 table 100
+route 10.2.0.0/16 nexthop via 192.0.2.2 dev eth0 weight 1 nexthop via 198.51.100.2 dev eth1 weight 1 table 100`, map[string]string{
+			"to 10.1.0.1":          viaMain,
+			"to 10.2.0.1 oif eth1": "unicast via 198.51.100.2 dev eth1 src 198.51.100.7 rule 10 table 100",
+		}},
+		{"IPv6 routes alike but for the router preference", `
+route -6 2001:db8:1::/48 dev eth0 table main metric 10
+route -6 2001:db8:1::/48 dev eth1 table main metric 10 pref high
+route -6 2001:db8:2::/48 dev eth0 table main metric 10 pref low
+route -6 2001:db8:2::/48 dev eth1 table main metric 10
+route -6 2001:db8:3::/48 dev eth0 table main metric 10
+route -6 2001:db8:3::/48 dev eth1 table main metric 10`, map[string]string{
+			"to 2001:db8:1::1":                           "unicast dev eth1 rule 32766 table 254",
+			"to 2001:db8:2::1":                           "unicast dev eth1 rule 32766 table 254",
+			"to 2001:db8:3::1":                           "unicast dev eth0 rule 32766 table 254",
+			"to 2001:db8:3::1 from 2001:db9::1 iif eth1": "unicast dev eth1 src 2001:db9::1 rule 32766 table 254", // back where it came from
+		}},
 		{"an IPv6 hash decides whether a rule takes the route", `
 rule -6 10 from all table 100 suppress_ifgroup 7
 route -6 2001:db8:1::/48 nexthop via fe80::2 dev eth0 weight 1 nexthop via fe80::3 dev eth1 weight 1 table 100 metric 1024

@@ -246,6 +246,7 @@ func TestAgainstKernel(t *testing.T) {
 		w.batch(slices.Concat([]string{"link set e3 up"}, drawAddrs(rt))...)
 		s := w.snapshot()
 		w.write(drawChanges(rt, &s))
+		w.batch(drawAppends(rt)...)
 		if rapid.IntRange(0, 2).Draw(rt, "e3 goes down") == 2 {
 			w.batch("link set e3 down")
 		}

@@ -178,7 +178,7 @@ func (f *FIB) selectAddr(dev string, gateway netip.Addr, scope netstate.Scope) n
 	var first netip.Addr
 	for i := range f.state.Addrs {
 		a := &f.state.Addrs[i]
-		if a.Dev != dev || !usableSource(a) || min(a.Scope, netstate.ScopeHost) > scope {
+		if a.Dev != dev || !usableSource(a) || a.Scope > scope {
 			continue
 		}
 		if !gateway.Is4() || subnetOf(a).Contains(gateway) {
