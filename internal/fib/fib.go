@@ -9,7 +9,7 @@ import (
 )
 
 // Flow is a packet as routing sees it. To must be valid; its family is the
-// flow's.
+// flow's. IPv4 addresses may be in IPv6 form (::ffff:192.0.2.1).
 type Flow struct {
 	From netip.Addr // the zero Addr: not chosen yet, only for packets made here
 	To   netip.Addr
@@ -29,7 +29,7 @@ type Flow struct {
 }
 
 // Family is the flow's family, 0 where To is not valid.
-func (f *Flow) Family() netstate.Family { return netstate.FamilyOf(f.To) }
+func (f *Flow) Family() netstate.Family { return netstate.FamilyOf(f.To.Unmap()) }
 
 // Verdict is what routing decides.
 type Verdict uint8

@@ -56,6 +56,9 @@ func invalid(format string, args ...any) Decision {
 }
 
 func (f *FIB) decide(flow Flow, steps *[]Step) Decision {
+	// Sockets of both families give IPv4 addresses in IPv6 form, and the kernel
+	// routes them as IPv4. Zones repeat what IIF and OIF say.
+	flow.From, flow.To = flow.From.Unmap().WithZone(""), flow.To.Unmap().WithZone("")
 	switch {
 	case flow.Family() == 0:
 		return invalid("no destination address")
