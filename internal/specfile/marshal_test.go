@@ -3,6 +3,8 @@ package specfile
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -375,6 +377,17 @@ func FuzzParse(f *testing.F) {
 	f.Add(manyRules(20))
 	for _, seed := range []string{"a: &a [*a, *a]\n", "- {<<: {a: b}}", "---\n...\n%YAML 1.2\n---\n", "{a: \"\\x\"}", "? a\n: b", "\xff", "a: !!binary x", "[[[[[", "a:\r- b\r---\r"} {
 		f.Add([]byte(seed))
+	}
+	files, err := filepath.Glob("../../examples/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		objs, problems := Parse("f", data)
