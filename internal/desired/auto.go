@@ -52,7 +52,7 @@ func (s *ruleSet) placeAuto(fixedTrees []span) {
 		}
 	}
 	if !s.settle(b) {
-		s.b.fail(s.auto[0].at.part, fmt.Sprintf("there is no free priority from %d to %d for the %s rules without a priority", b.first, b.last, s.family),
+		s.b.fail(s.auto[0].at.key(""), fmt.Sprintf("there is no free priority from %d to %d for the %s rules without a priority", b.first, b.last, s.family),
 			"give the rules priorities, or remove rules of others from there")
 		return
 	}

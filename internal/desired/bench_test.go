@@ -28,7 +28,7 @@ func manyRoutes(n int, shuffled bool) spec.Object {
 }
 
 func benchmark(b *testing.B, objs []spec.Object, standing bool) {
-	f := kernelFacts(b, "")
+	f := kernelFacts(b, "route default via 192.0.2.1 dev eth1 table 5000\nroute -6 default via 2001:db8:1::1 dev eth1 table 5000 metric 1024")
 	if standing {
 		w, _ := desired.Build(objs, f)
 		f = apply(f, w)

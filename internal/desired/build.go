@@ -50,8 +50,10 @@ type builder struct {
 	byID     map[uint32]*table // those of tables that have their number
 	hasRoute map[tableKey]bool // tables that foreign or wanted routes are in
 	host     *hostView
-	want     Want
-	problems []spec.Problem
+	// routeTables are the tables of objects that have routes, as written.
+	routeTables []writtenTable
+	want        Want
+	problems    []spec.Problem
 }
 
 type tableKey struct {

@@ -22,8 +22,12 @@ type hostView struct {
 	// standing, made at first use, finds a route of the state by its key.
 	standing map[netstate.RouteKey]int
 	hops     map[hopQuery]hopAnswer
-	lastQ    hopQuery // most routes ask the same as the one before
-	lastA    hopAnswer
+	// recent holds the last answer for each last byte of a gateway: most routes
+	// go by one of a few gateways.
+	recent [256]struct {
+		q hopQuery
+		a hopAnswer
+	}
 }
 
 type onlinkKey struct {
@@ -257,15 +261,20 @@ type hopAnswer struct {
 
 // resolve finds the link of a next hop and checks it as the kernel would.
 func (h *hostView) resolve(q hopQuery) hopAnswer {
-	if q == h.lastQ && h.lastQ.family != 0 {
-		return h.lastA
+	r := &h.recent[0]
+	if q.via.IsValid() {
+		b := q.via.As16()
+		r = &h.recent[b[15]]
+	}
+	if r.q == q { // the zero query has no family, and no route does
+		return r.a
 	}
 	a, ok := h.hops[q]
 	if !ok {
 		a = h.judge(q)
 		h.hops[q] = a
 	}
-	h.lastQ, h.lastA = q, a
+	r.q, r.a = q, a
 	return a
 }
 

@@ -123,7 +123,7 @@ func (s *ruleSet) warnSlow(rules []rule, why, do string) {
 	if len(rules) <= leafMost {
 		return
 	}
-	s.b.warn(rules[0].at.part, fmt.Sprintf("every packet has to go through %d %s rules one by one: %s", len(rules), s.family, why), do)
+	s.b.warn(rules[0].at.key(""), fmt.Sprintf("every packet has to go through %d %s rules one by one: %s", len(rules), s.family, why), do)
 }
 
 // slowFixed is warnSlow for rules with priorities of their own.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/owner"
@@ -14,54 +15,141 @@ import (
 // routeRef is a route of an object, by which routes are sorted before they are
 // made: a made route is large, and is written once.
 type routeRef struct {
-	to           pfx
-	family       netstate.Family
-	table        uint32
-	metric       uint32
-	object       int32 // indexes into builder.objs and on
-	tables, item int32
+	table  uint64 // family, table
+	hi, lo uint64 // destination
+	metric uint64 // length of the destination, metric
+	index  uint32 // in the order in which they are written
 }
 
 func (r *routeRef) compare(o *routeRef) int {
-	if c := cmp.Or(cmp.Compare(r.family, o.family), cmp.Compare(r.table, o.table)); c != 0 {
-		return c
-	}
-	if c := r.to.compare(o.to); c != 0 {
-		return c
+	switch {
+	case r.table != o.table:
+		return cmp.Compare(r.table, o.table)
+	case r.hi != o.hi:
+		return cmp.Compare(r.hi, o.hi)
+	case r.lo != o.lo:
+		return cmp.Compare(r.lo, o.lo)
 	}
 	return cmp.Compare(r.metric, o.metric)
+}
+
+// sortRefs sorts stably, and may use refs up. Comparing takes half of Build's
+// time for 100,000 routes in random order, so the bytes are sorted one after the
+// other from the last to the first (radix sort); most of them are all the same.
+func sortRefs(refs []routeRef) []routeRef {
+	if slices.IsSortedFunc(refs, func(x, y routeRef) int { return x.compare(&y) }) {
+		return refs
+	}
+	if len(refs) < 512 {
+		slices.SortStableFunc(refs, func(x, y routeRef) int { return x.compare(&y) })
+		return refs
+	}
+	other := make([]routeRef, len(refs))
+	for _, word := range [...]func(*routeRef) uint64{
+		func(r *routeRef) uint64 { return r.metric },
+		func(r *routeRef) uint64 { return r.lo },
+		func(r *routeRef) uint64 { return r.hi },
+		func(r *routeRef) uint64 { return r.table },
+	} {
+		differs := uint64(0)
+		for i := range refs {
+			differs |= word(&refs[i]) ^ word(&refs[0])
+		}
+		for shift := 0; shift < 64; shift += 8 {
+			if byte(differs>>shift) == 0 {
+				continue
+			}
+			var next [256]int // where the next one with this byte goes
+			for i := range refs {
+				next[byte(word(&refs[i])>>shift)]++
+			}
+			sum := 0
+			for i, n := range next {
+				next[i], sum = sum, sum+n
+			}
+			for i := range refs {
+				at := &next[byte(word(&refs[i])>>shift)]
+				other[*at] = refs[i]
+				*at++
+			}
+			refs, other = other, refs
+		}
+	}
+	return refs
+}
+
+// writtenTable is a table of an object, with the index of its first route.
+type writtenTable struct {
+	object *spec.Object
+	table  int
+	id     uint32
+	first  uint32
+}
+
+// writtenRoute is a route as an object has it.
+type writtenRoute struct {
+	*spec.Route
+	in     *writtenTable
+	number int
+}
+
+func (b *builder) writtenRoute(ref *routeRef) writtenRoute {
+	i := sort.Search(len(b.routeTables), func(i int) bool { return b.routeTables[i].first > ref.index }) - 1
+	t := &b.routeTables[i]
+	n := int(ref.index - t.first)
+	return writtenRoute{&t.object.Policy.Tables[t.table].Routes[n], t, n}
+}
+
+// key is the place of the route, or of one of its keys.
+func (w *writtenRoute) key(k string) part {
+	p := part{w.in.object, w.Pos, fmt.Sprintf("spec.tables[%d].routes[%d]", w.in.table, w.number)}
+	if k != "" {
+		p.path += "." + k
+	}
+	return p
 }
 
 // buildRoutes makes the wanted routes, sorted, and notes which tables have any.
 func (b *builder) buildRoutes() {
 	b.host = newHostView(b)
 	refs := b.collectRoutes()
-	byKey := func(x, y routeRef) int { return x.compare(&y) }
-	if !slices.IsSortedFunc(refs, byKey) {
-		slices.SortStableFunc(refs, byKey)
-	}
+	refs = sortRefs(refs)
 	b.want.Routes = make([]Route, 0, len(refs))
 	for i := range refs {
-		var r netstate.Route
-		if !b.makeRoute(&refs[i], &r) {
-			continue
+		w := b.writtenRoute(&refs[i])
+		n := len(b.want.Routes)
+		b.want.Routes = b.want.Routes[:n+1] // made in place, since a route is large
+		r := &b.want.Routes[n]
+		*r = Route{Origin: Origin{w.in.object, w.Pos}}
+		ok := b.makeRoute(&w, &r.Route)
+		if ok && i > 0 && n > 0 && refs[i].compare(&refs[i-1]) == 0 && b.want.Routes[n-1].Key() == r.Key() {
+			b.clashes(&w, &r.Route, &b.want.Routes[n-1])
+			ok = false
 		}
-		if n := len(b.want.Routes); n > 0 && i > 0 && refs[i].compare(&refs[i-1]) == 0 && b.want.Routes[n-1].Key() == r.Key() {
-			b.clashes(&refs[i], &r, &b.want.Routes[n-1])
-			continue
+		if !ok {
+			b.want.Routes = b.want.Routes[:n]
 		}
-		b.want.Routes = append(b.want.Routes, Route{r, Origin{b.objs[refs[i].object], b.specRoute(&refs[i]).Pos}})
 	}
 	b.checkSources()
+	b.noteTables()
+}
+
+// noteTables notes the tables that have routes: wanted ones, or foreign ones.
+func (b *builder) noteTables() {
 	b.hasRoute = make(map[tableKey]bool)
-	s := &b.facts.State
-	for i := range s.Routes {
-		if k := (tableKey{s.Routes[i].Family, s.Routes[i].Table}); !b.hasRoute[k] && b.own.Route(&s.Routes[i]) != owner.Ours {
+	var last tableKey
+	note := func(r *netstate.Route, ours bool) {
+		if k := (tableKey{r.Family, r.Table}); !ours && k != last {
 			b.hasRoute[k] = true
+			last = k
 		}
 	}
+	for i := range b.facts.State.Routes {
+		r := &b.facts.State.Routes[i]
+		note(r, b.own.Route(r) == owner.Ours)
+	}
 	for i := range b.want.Routes {
-		b.hasRoute[tableKey{b.want.Routes[i].Family, b.want.Routes[i].Table}] = true
+		note(&b.want.Routes[i].Route, false)
 	}
 }
 
@@ -73,25 +161,33 @@ func (b *builder) collectRoutes() []routeRef {
 		}
 	}
 	refs := make([]routeRef, 0, n)
-	for oi, o := range b.objs {
+	next := uint32(0)
+	for _, o := range b.objs {
 		for ti := range o.Policy.Tables {
 			t := &o.Policy.Tables[ti]
 			id := b.tables[t.Name].id
-			if id == 0 {
-				continue // its problem is known
+			if id == 0 || len(t.Routes) == 0 {
+				continue // without a number its problem is known
 			}
+			b.routeTables = append(b.routeTables, writtenTable{o, ti, id, next})
 			for ri := range t.Routes {
 				r := &t.Routes[ri]
-				f := familyOf(r)
-				ref := routeRef{makePfx(r.To), f, id, r.Metric, int32(oi), int32(ti), int32(ri)}
-				if f == netstate.IPv6 && ref.metric == 0 {
-					ref.metric = defaultMetric6
-				}
-				refs = append(refs, ref)
+				f, to := familyOf(r), makePfx(r.To)
+				refs = append(refs, routeRef{uint64(f)<<32 | uint64(id), to.hi, to.lo, uint64(to.n)<<32 | uint64(metricOf(r, f)), next})
+				next++
 			}
 		}
 	}
 	return refs
+}
+
+// metricOf is what an IPv6 route without a metric gets from the kernel
+// (IP6_RT_PRIO_USER).
+func metricOf(r *spec.Route, f netstate.Family) uint32 {
+	if f == netstate.IPv6 && r.Metric == 0 {
+		return 1024
+	}
+	return r.Metric
 }
 
 // familyOf takes a default route that names no address for one of IPv4, as ip
@@ -103,31 +199,13 @@ func familyOf(r *spec.Route) netstate.Family {
 	return netstate.IPv4
 }
 
-// defaultMetric6 is what an IPv6 route without a metric gets
-// (IP6_RT_PRIO_USER).
-const defaultMetric6 = 1024
-
-func (b *builder) specRoute(ref *routeRef) *spec.Route {
-	return &b.objs[ref.object].Policy.Tables[ref.tables].Routes[ref.item]
-}
-
-// place is where the route is written, or one of its keys.
-func (b *builder) place(ref *routeRef, key string) part {
-	p := part{b.objs[ref.object], b.specRoute(ref).Pos, fmt.Sprintf("spec.tables[%d].routes[%d]", ref.tables, ref.item)}
-	if key != "" {
-		p.path += "." + key
-	}
-	return p
-}
-
 // makeRoute gives the route in the kernel's canonical form. It says false where
 // the route has an error.
-func (b *builder) makeRoute(ref *routeRef, r *netstate.Route) bool {
-	sr := b.specRoute(ref)
-	*r = netstate.Route{
-		Family: ref.family, Table: ref.table, To: sr.To, Metric: ref.metric, Type: sr.Type,
-		Protocol: b.own.Protocol, Src: sr.Src, MTU: sr.MTU, AdvMSS: sr.AdvMSS,
-	}
+func (b *builder) makeRoute(w *writtenRoute, r *netstate.Route) bool {
+	sr := w.Route
+	r.Family, r.Table, r.To, r.Type = familyOf(sr), w.in.id, sr.To, sr.Type
+	r.Metric, r.Protocol = metricOf(sr, r.Family), b.own.Protocol
+	r.Src, r.MTU, r.AdvMSS = sr.Src, sr.MTU, sr.AdvMSS
 	if !r.To.IsValid() {
 		r.To = r.Family.Default()
 	}
@@ -137,19 +215,19 @@ func (b *builder) makeRoute(ref *routeRef, r *netstate.Route) bool {
 	}
 	local := sr.Type == netstate.RouteLocal
 	if len(sr.Nexthops) == 0 {
-		return b.setHop(ref, r, &r.Hop, hopQuery{ref.family, ref.table, local, sr.Via, sr.Dev, sr.OnLink}, "", sr.Pos)
+		return b.setHop(w, r, &r.Hop, hopQuery{r.Family, r.Table, local, sr.Via, sr.Dev, sr.OnLink}, "", sr.Pos)
 	}
 	if len(sr.Nexthops) == 1 { // the kernel makes a plain route of it
 		n := &sr.Nexthops[0]
-		return b.setHop(ref, r, &r.Hop, hopQuery{ref.family, ref.table, local, n.Via, n.Dev, n.OnLink}, "nexthops[0].", n.Pos)
+		return b.setHop(w, r, &r.Hop, hopQuery{r.Family, r.Table, local, n.Via, n.Dev, n.OnLink}, "nexthops[0].", n.Pos)
 	}
 	r.Hops = make([]netstate.Hop, len(sr.Nexthops))
 	ok := true
 	for i := range sr.Nexthops {
 		n := &sr.Nexthops[i]
 		r.Hops[i].Weight = max(n.Weight, 1)
-		q := hopQuery{ref.family, ref.table, local, n.Via, n.Dev, n.OnLink}
-		if !b.setHop(ref, r, &r.Hops[i], q, fmt.Sprintf("nexthops[%d].", i), n.Pos) {
+		q := hopQuery{r.Family, r.Table, local, n.Via, n.Dev, n.OnLink}
+		if !b.setHop(w, r, &r.Hops[i], q, fmt.Sprintf("nexthops[%d].", i), n.Pos) {
 			ok = false
 		}
 	}
@@ -172,7 +250,7 @@ func (b *builder) setScope(sr *spec.Route, r *netstate.Route) {
 
 // setHop fills in a next hop. A route that stands just so was taken by the
 // kernel: it has no problem, whatever became of the addresses since.
-func (b *builder) setHop(ref *routeRef, r *netstate.Route, hop *netstate.Hop, q hopQuery, prefix string, pos spec.Pos) bool {
+func (b *builder) setHop(w *writtenRoute, r *netstate.Route, hop *netstate.Hop, q hopQuery, prefix string, pos spec.Pos) bool {
 	a := b.host.resolve(q)
 	if a.what == "" && r.Family == netstate.IPv4 && r.Scope >= netstate.ScopeLink && q.via.IsValid() {
 		a = hopAnswer{key: "scope", what: "a route with a gateway cannot have the scope of a link or a host", do: "leave scope out"}
@@ -184,7 +262,7 @@ func (b *builder) setHop(ref *routeRef, r *netstate.Route, hop *netstate.Hop, q 
 		}
 	}
 	if a.what != "" {
-		p := b.place(ref, prefix+a.key)
+		p := w.key(prefix + a.key)
 		if pos.Line > 0 {
 			p.pos = pos
 		}
@@ -218,12 +296,12 @@ func (b *builder) standingHop(r *netstate.Route, q hopQuery) (string, bool) {
 
 // clashes reports two different routes with the key of one; the kernel would
 // take the second for a change of the first.
-func (b *builder) clashes(ref *routeRef, r *netstate.Route, first *Route) {
+func (b *builder) clashes(w *writtenRoute, r *netstate.Route, first *Route) {
 	if r.Equal(&first.Route) {
 		return
 	}
 	at := part{obj: first.Origin.Object, pos: first.Origin.Pos}
-	b.fail(b.place(ref, "to"), fmt.Sprintf("table %s has another route to %s with the same metric, in %s", b.nameOf(r.Table), destination(r.To), at),
+	b.fail(w.key("to"), fmt.Sprintf("table %s has another route to %s with the same metric, in %s", b.nameOf(r.Table), destination(r.To), at),
 		"give one of them another metric")
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/viarule/viarule/internal/netstate"
+	"github.com/viarule/viarule/internal/spec"
 )
 
 // checkForeign warns of rules at the priority of a foreign rule that selects
@@ -89,71 +90,74 @@ func (s *ruleSet) checkGotos() {
 		if r.Action != netstate.Goto {
 			continue
 		}
-		switch at := s.b.placeOfRule(r, "goto"); {
+		switch {
 		case r.Goto <= r.Priority:
 			if !back[r.Origin] {
 				back[r.Origin] = true
-				s.b.fail(at, fmt.Sprintf("goto %d from priority %d: the kernel takes only targets further down", r.Goto, r.Priority), "use a higher target, or a lower priority")
+				s.b.fail(s.b.placeOfRule(r), fmt.Sprintf("goto %d from priority %d: the kernel takes only targets further down", r.Goto, r.Priority), "use a higher target, or a lower priority")
 			}
 		case !targets[r.Goto]:
 			if !warned[r.Origin] {
 				warned[r.Origin] = true
-				s.b.warn(at, fmt.Sprintf("no %s rule has the priority %d, so the kernel passes this rule over", s.family, r.Goto), "add a rule with this priority (nop does nothing else)")
+				s.b.warn(s.b.placeOfRule(r), fmt.Sprintf("no %s rule has the priority %d, so the kernel passes this rule over", s.family, r.Goto), "add a rule with this priority (nop does nothing else)")
 			}
 		}
 	}
 }
 
-// placeOfRule finds the written rule that r was made of.
-func (b *builder) placeOfRule(r *Rule, key string) part {
+// placeOfRule finds the goto of the written rule that r was made of.
+func (b *builder) placeOfRule(r *Rule) part {
 	p := part{r.Origin.Object, r.Origin.Pos, "spec.rules"}
 	for i := range r.Origin.Object.Policy.Rules {
 		if r.Origin.Object.Policy.Rules[i].Pos == r.Origin.Pos {
-			p.path = fmt.Sprintf("spec.rules[%d].%s", i, key)
+			p.path = fmt.Sprintf("spec.rules[%d].goto", i)
 			break
 		}
 	}
 	return p
 }
 
-// checkEmptyTables warns of rules to tables that nobody puts routes in. A rule
+// checkEmptyTables warns of rules to tables that nobody puts routes in, once an
+// object and table. A rule
 // for both families without prefixes is fine where one of them has routes.
-func (b *builder) checkEmptyTables(sets [2]*ruleSet) {
+func (b *builder) checkEmptyTables(all []written) {
 	type use struct {
-		w      *written
-		family netstate.Family
+		obj   *spec.Object
+		table spec.TableRef
 	}
-	type state struct{ used, filled bool }
-	uses := make(map[use]state)
-	var order []use
-	for _, s := range sets {
-		for _, list := range [][]rule{s.fixed, s.auto} {
-			for i := range list {
-				r := &list[i]
-				if r.Action != netstate.ToTable || r.Table >= netstate.TableDefault && r.Table <= netstate.TableLocal {
-					continue
-				}
-				u := use{w: r.at}
-				if len(r.at.spec.From)+len(r.at.spec.To) > 0 || r.at.spec.Family != 0 {
-					u.family = s.family
-				}
-				st := uses[u]
-				if !st.used {
-					order = append(order, u)
-				}
-				uses[u] = state{true, st.filled || b.hasRoute[tableKey{s.family, r.Table}]}
-			}
-		}
-	}
-	for _, u := range order {
-		if uses[u].filled {
+	more := make(map[use]int) // how many warnings the first stands for
+	var first []*written
+	for i := range all {
+		w := &all[i]
+		if w.looksUp == w.filled {
 			continue
 		}
-		what := "no"
-		if u.family != 0 {
-			what = "no " + u.family.String()
+		if id, _ := b.lookupTable(w.spec.Table); id >= netstate.TableDefault && id <= netstate.TableLocal {
+			continue
 		}
-		b.warn(u.w.key("table"), fmt.Sprintf("table %s has %s routes, neither on this host nor in the objects, so packets go on to the next rule", u.w.spec.Table, what),
+		if len(w.spec.From)+len(w.spec.To) == 0 && w.spec.Family == 0 && (w.filled[0] || w.filled[1]) {
+			continue
+		}
+		u := use{w.obj, w.spec.Table}
+		if more[u]++; more[u] == 1 {
+			first = append(first, w)
+		}
+	}
+	for _, w := range first {
+		what := "no"
+		switch {
+		case len(w.spec.From)+len(w.spec.To) == 0 && w.spec.Family == 0:
+		case w.looksUp[0] && !w.filled[0] && w.looksUp[1] && !w.filled[1]:
+		case w.looksUp[0] && !w.filled[0]:
+			what = "no IPv4"
+		default:
+			what = "no IPv6"
+		}
+		others := ""
+		if n := more[use{w.obj, w.spec.Table}]; n > 1 {
+			others = fmt.Sprintf(" (%d rules of this object look it up)", n)
+		}
+		b.warn(w.key("table"), fmt.Sprintf("table %s has %s routes, neither on this host nor in the objects, so packets go on to the next rule%s", w.spec.Table, what, others),
 			"give the table routes, or leave the rule out")
 	}
 }

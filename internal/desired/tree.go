@@ -1,6 +1,8 @@
 package desired
 
 import (
+	"slices"
+
 	"github.com/viarule/viarule/internal/netstate"
 )
 
@@ -171,41 +173,38 @@ func (t *tree) number(at span) {
 func (s *ruleSet) emitTree(t *tree) {
 	first := t.rules[0].at.origin()
 	base := netstate.Rule{Family: t.family, Protocol: s.b.own.Protocol}
-	inner := func(r netstate.Rule) {
-		s.out = append(s.out, Rule{Rule: r, Origin: first, Compiled: true})
-	}
-	leadTo := func(priority uint32, p pfx, target uint32) netstate.Rule {
-		r := base
+	s.out = slices.Grow(s.out, len(t.rules)+len(t.rules)/8)
+	s.listed = slices.Grow(s.listed, len(t.listed))
+	leadTo := func(priority uint32, p pfx, target uint32) *netstate.Rule {
+		s.out = append(s.out, Rule{Rule: base, Origin: first, Compiled: true})
+		r := &s.out[len(s.out)-1].Rule
 		r.Priority, r.Action, r.Goto = priority, netstate.Goto, target
-		*t.selector(&r) = p.prefix(t.family)
+		*t.selector(r) = p.prefix(t.family)
 		return r
 	}
 	if t.common.n > 0 {
-		r := leadTo(t.first+1, t.common, t.last)
-		r.Not = true
-		inner(r)
+		leadTo(t.first+1, t.common, t.last).Not = true
 	}
 	t.each(func(g *group) {
 		for _, e := range g.entries {
 			if e.to != nil {
-				inner(leadTo(g.priority, e.pfx, e.to.priority))
+				leadTo(g.priority, e.pfx, e.to.priority)
 				continue
 			}
-			r := t.rules[e.rule].Rule
-			r.Priority = g.priority
-			s.out = append(s.out, Rule{Rule: r, Origin: t.rules[e.rule].at.origin(), Compiled: true})
+			r := &t.rules[e.rule]
+			s.out = append(s.out, Rule{Rule: r.Rule, Origin: r.at.origin(), Compiled: true})
+			s.out[len(s.out)-1].Priority = g.priority
 		}
-		inner(leadTo(g.priority, g.exit, t.last))
+		leadTo(g.priority, g.exit, t.last)
 	})
-	end := base
-	end.Priority, end.Action = t.last, netstate.Nop
-	inner(end)
+	base.Priority, base.Action = t.last, netstate.Nop
+	s.out = append(s.out, Rule{Rule: base, Origin: first, Compiled: true})
 	for i := range t.listed {
-		r := t.listed[i].Rule
-		if t.listed[i].auto {
-			r.Priority = t.first
+		r := &t.listed[i]
+		s.listed = append(s.listed, Rule{Rule: r.Rule, Origin: r.at.origin()})
+		if r.auto {
+			s.listed[len(s.listed)-1].Priority = t.first
 		}
-		s.listed = append(s.listed, Rule{Rule: r, Origin: t.listed[i].at.origin()})
 	}
 	s.b.want.Trees = append(s.b.want.Trees, Tree{Family: t.family, Gate: t.first, End: t.last, Rules: len(t.listed), Origin: first})
 }
