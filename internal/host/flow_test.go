@@ -129,7 +129,7 @@ func (f *flow) end() {
 
 // gateways makes two gateways, each behind a link of its own, that both hold the
 // addresses 198.51.100.9 and 2001:db8:ff::9.
-func gateways(t *testing.T) {
+func gateways(t testing.TB) {
 	t.Helper()
 	netnstest.IP(t, "addr add 10.0.9.1/32 dev lo", "addr add 2001:db8:9::1/128 dev lo")
 	for i, gw := range []string{"gw1", "gw2"} {
@@ -219,7 +219,7 @@ func TestFlowCountsLosses(t *testing.T) {
 	}
 }
 
-func openHost(t *testing.T) *host.Host {
+func openHost(t testing.TB) *host.Host {
 	t.Helper()
 	h, err := host.Open(host.Config{})
 	if err != nil {
