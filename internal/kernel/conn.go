@@ -19,6 +19,7 @@ type Conn struct {
 	asked uint32 // of the last single question, counted down
 	buf   []byte // one datagram
 	list  []byte // the dump last read, to be used again
+	list6 []byte // and one of IPv6 that is read before the other is decoded
 	out   []byte // the batch last sent
 	// probed remembers which attributes this kernel knows.
 	probed map[uint16]bool

@@ -128,8 +128,8 @@ func (c *Conn) Snapshot(ctx context.Context) (netstate.State, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, err := c.snapshot(ctx)
-	if cap(c.list) > keepList {
-		c.list = nil
+	if cap(c.list)+cap(c.list6) > keepList {
+		c.list, c.list6 = nil, nil
 	}
 	if err != nil {
 		return netstate.State{}, fmt.Errorf("read the namespace: %w", err)
@@ -147,15 +147,11 @@ func (c *Conn) snapshot(ctx context.Context) (s netstate.State, err error) {
 			return s, err
 		}
 	}
-	for _, f := range netstate.Families {
-		if err = c.rules(ctx, d, f, &s); err != nil {
-			return s, err
-		}
+	if err = c.rules(ctx, d, &s); err != nil {
+		return s, err
 	}
-	for _, f := range netstate.Families {
-		if err = c.routes(ctx, d, f, &s); err != nil {
-			return s, err
-		}
+	if err = c.routes(ctx, d, &s); err != nil {
+		return s, err
 	}
 	return s, c.nexthops(ctx, d, &s)
 }
@@ -197,49 +193,74 @@ func (c *Conn) addrs(ctx context.Context, d *decoder, f netstate.Family, s *nets
 	})
 }
 
-func (c *Conn) rules(ctx context.Context, d *decoder, f netstate.Family, s *netstate.State) error {
-	body := make([]byte, ruleHeader)
-	body[0] = uint8(f)
-	list, count, err := c.dump(ctx, f.String()+" rules", unix.RTM_GETRULE, unix.RTM_NEWRULE, body)
-	if absent(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	s.Rules = grow(s.Rules, count)
-	return each(list, func(b []byte) error {
-		if foreign(b, f) {
-			return nil
+// both asks for the lists of both families. Reading them before the first is
+// decoded lets decoding make room for all of them at once.
+func (c *Conn) both(ctx context.Context, what string, get, answer uint16, header int) (lists [2][]byte, count int, err error) {
+	var buf [2][]byte
+	buf[0], buf[1] = c.list, c.list6
+	for i, f := range netstate.Families {
+		body := make([]byte, header)
+		body[0] = uint8(f)
+		c.list = buf[i]
+		list, n, err := c.dump(ctx, f.String()+" "+what, get, answer, body)
+		buf[i] = c.list
+		if absent(err) {
+			continue
 		}
-		s.Rules = append(s.Rules, netstate.Rule{})
-		return d.decodeRule(&s.Rules[len(s.Rules)-1], b)
-	})
+		if err != nil {
+			return lists, 0, err
+		}
+		lists[i], count = list, count+n
+	}
+	c.list, c.list6 = buf[0], buf[1]
+	return lists, count, nil
 }
 
-func (c *Conn) routes(ctx context.Context, d *decoder, f netstate.Family, s *netstate.State) error {
-	body := make([]byte, routeHeader)
-	body[0] = uint8(f)
-	list, count, err := c.dump(ctx, f.String()+" routes", unix.RTM_GETROUTE, unix.RTM_NEWROUTE, body)
-	if absent(err) {
-		return nil
-	}
+func (c *Conn) rules(ctx context.Context, d *decoder, s *netstate.State) error {
+	lists, count, err := c.both(ctx, "rules", unix.RTM_GETRULE, unix.RTM_NEWRULE, ruleHeader)
 	if err != nil {
 		return err
 	}
-	s.Routes = grow(s.Routes, count)
-	return each(list, func(b []byte) error {
-		if foreign(b, f) {
-			return nil
+	s.Rules = make([]netstate.Rule, 0, count)
+	for i, f := range netstate.Families {
+		err := each(lists[i], func(b []byte) error {
+			if foreign(b, f) {
+				return nil
+			}
+			s.Rules = append(s.Rules, netstate.Rule{})
+			return d.decodeRule(&s.Rules[len(s.Rules)-1], b)
+		})
+		if err != nil {
+			return err
 		}
-		n := len(s.Routes)
-		s.Routes = append(s.Routes, netstate.Route{})
-		ok, err := d.decodeRoute(&s.Routes[n], b)
-		if !ok {
-			s.Routes = s.Routes[:n]
-		}
+	}
+	return nil
+}
+
+func (c *Conn) routes(ctx context.Context, d *decoder, s *netstate.State) error {
+	lists, count, err := c.both(ctx, "routes", unix.RTM_GETROUTE, unix.RTM_NEWROUTE, routeHeader)
+	if err != nil {
 		return err
-	})
+	}
+	routes := make([]netstate.Route, count)
+	n := 0
+	for i, f := range netstate.Families {
+		err := each(lists[i], func(b []byte) error {
+			if foreign(b, f) {
+				return nil
+			}
+			ok, err := d.decodeRoute(&routes[n], b)
+			if ok {
+				n++
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	s.Routes = routes[:n]
+	return nil
 }
 
 func (c *Conn) nexthops(ctx context.Context, d *decoder, s *netstate.State) error {
@@ -265,14 +286,3 @@ func absent(err error) bool {
 // foreign says that a message is not of family f. A kernel without IPv6 answers
 // a question for its routes with those of every family it has.
 func foreign(b []byte, f netstate.Family) bool { return len(b) > 0 && b[0] != uint8(f) }
-
-// grow makes room for n more, and for just those: a list of a million routes
-// must not double.
-func grow[T any](s []T, n int) []T {
-	if cap(s)-len(s) >= n {
-		return s
-	}
-	t := make([]T, len(s), len(s)+n)
-	copy(t, s)
-	return t
-}

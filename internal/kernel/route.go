@@ -134,6 +134,10 @@ func (d *decoder) decodeRoute(r *netstate.Route, b []byte) (ok bool, err error) 
 // settleHops brings what came in into the canonical form.
 func settleHops(r *netstate.Route) {
 	switch {
+	case len(r.Hops) == 1 && r.NexthopID != 0:
+		// IPv6 lists a group of one as several paths, IPv4 does not.
+		r.Hop, r.Hops = r.Hops[0], nil
+		r.Hop.Weight = 0
 	case len(r.Hops) != 0:
 		r.Hop = netstate.Hop{}
 	case !r.Type.Forwards() && !r.Hop.Via.IsValid() && r.Hop.Unknown == "":

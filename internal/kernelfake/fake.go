@@ -5,6 +5,10 @@
 // foreign one ours; deleting a next hop object takes its routes along. It is
 // strict where the kernel is. package kerneltest proves it against one.
 //
+// It does less than a kernel in one point: it looks for a gateway in the route's own
+// table and in main, where a kernel walks the rules, so that a rule of the host may
+// make a gateway invalid.
+//
 // A Kernel holds what it is given and nothing more: no rules or routes appear by
 // themselves, as a new namespace's do.
 //

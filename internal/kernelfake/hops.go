@@ -46,10 +46,10 @@ func (k *Kernel) checkHops(r *netstate.Route) error {
 func (k *Kernel) checkHop(r *netstate.Route, h *netstate.Hop) error {
 	link := k.link(h.Dev)
 	switch {
-	case !h.Via.IsValid() && link == nil:
-		return unix.ENODEV
 	case !h.Via.IsValid() && h.OnLink && r.Family == netstate.IPv4:
 		return refuse(unix.EINVAL, "Invalid flags for nexthop - PERVASIVE and ONLINK can not be set")
+	case !h.Via.IsValid() && link == nil:
+		return unix.ENODEV
 	case h.OnLink && link == nil:
 		return refuse(unix.ENODEV, "Nexthop device required for onlink")
 	case link != nil && !link.Up && (r.Family == netstate.IPv6 || !h.Via.IsValid() || h.OnLink):

@@ -11,13 +11,6 @@ import (
 // addNexthop is rtm_new_nexthop.
 func (k *Kernel) addNexthop(given netstate.Nexthop, replace bool) error {
 	n := cloneNexthop(given)
-	old, exists := k.nexthops[n.ID]
-	if exists && !replace {
-		return unix.EEXIST
-	}
-	if exists && (len(old.Group) > 0) != (len(n.Group) > 0) {
-		return refuse(unix.EINVAL, "Can not replace a nexthop group with a nexthop.")
-	}
 	var err error
 	if len(n.Group) > 0 {
 		err = k.checkGroup(&n)
@@ -26,6 +19,13 @@ func (k *Kernel) addNexthop(given netstate.Nexthop, replace bool) error {
 	}
 	if err != nil {
 		return err
+	}
+	old, exists := k.nexthops[n.ID]
+	if exists && !replace {
+		return unix.EEXIST
+	}
+	if exists && (len(old.Group) > 0) != (len(n.Group) > 0) {
+		return refuse(unix.EINVAL, "Can not replace a nexthop group with a nexthop.")
 	}
 	k.nexthops[n.ID] = n
 	return nil
@@ -63,9 +63,9 @@ func (k *Kernel) checkSingle(n *netstate.Nexthop) error {
 	case !link.Up:
 		return refuse(unix.ENETDOWN, "Nexthop device is not up")
 	}
-	n.Scope = netstate.ScopeHost
-	if n.Hop.Via.IsValid() {
-		n.Scope = netstate.ScopeLink
+	n.Scope = netstate.ScopeLink
+	if n.Family == netstate.IPv4 && !n.Hop.Via.IsValid() {
+		n.Scope = netstate.ScopeHost
 	}
 	return k.checkHop(&netstate.Route{Family: n.Family, Table: netstate.TableMain}, &n.Hop)
 }
@@ -80,13 +80,28 @@ func (k *Kernel) checkObject(r *netstate.Route) error {
 		return refuse(unix.EINVAL, "Nexthops can not be used with source routing")
 	}
 	members := []netstate.Nexthop{n}
-	for _, g := range n.Group {
+	for i, g := range n.Group {
+		if i == 0 {
+			members = nil
+		}
 		members = append(members, k.nexthops[g.ID])
 	}
-	for _, m := range members {
-		if r.Family == netstate.IPv6 && m.Family == netstate.IPv4 {
-			return refuse(unix.EINVAL, "IPv6 routes can not use an IPv4 nexthop")
+	if r.Family == netstate.IPv6 {
+		for _, m := range members {
+			if m.Family == netstate.IPv4 {
+				return refuse(unix.EINVAL, "IPv6 routes can not use an IPv4 nexthop")
+			}
 		}
+		return nil
+	}
+	// nexthop_check_scope looks at the first of a group only.
+	switch first := members[0]; {
+	case r.Scope == netstate.ScopeHost && len(n.Group) > 0:
+		return refuse(unix.EINVAL, "Route with host scope can not have multiple nexthops")
+	case r.Scope == netstate.ScopeHost && first.Hop.Via.IsValid():
+		return refuse(unix.EINVAL, "Route with host scope can not have a gateway")
+	case r.Scope >= netstate.ScopeLink && first.Hop.OnLink:
+		return refuse(unix.EINVAL, "Scope mismatch with nexthop")
 	}
 	return nil
 }

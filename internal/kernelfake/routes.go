@@ -18,6 +18,9 @@ type group struct {
 	tos      uint8
 }
 
+// bootProtocol is RTPROT_BOOT, which IPv6 writes where none was given.
+const bootProtocol = 3
+
 func groupOf(r *netstate.Route) group { return group{r.Family, r.Table, r.To, r.From, r.TOS} }
 
 func (k *Kernel) setRoutes(g group, list []netstate.Route) {
@@ -50,6 +53,8 @@ func (k *Kernel) addRoute(given netstate.Route, replace bool) error {
 	r = netstate.CanonicalRoute(r)
 	if r.Family == netstate.IPv4 {
 		r.Scope = scope // the kernel has no default for it, only `ip` has
+	} else if r.Protocol == 0 {
+		r.Protocol = bootProtocol
 	}
 	if err := k.checkHops(&r); err != nil {
 		return err
@@ -138,8 +143,12 @@ func (k *Kernel) deleteRoute(r netstate.Route) error {
 	if err := checkDelete(&r); err != nil {
 		return err
 	}
-	scope := r.Scope
+	if _, ok := k.nexthops[r.NexthopID]; r.NexthopID != 0 && !ok {
+		return refuse(unix.EINVAL, "Nexthop id does not exist")
+	}
+	scope, metric := r.Scope, r.Metric
 	r = netstate.CanonicalRoute(r)
+	r.Metric = metric // none given: any
 	if r.Family == netstate.IPv6 {
 		return k.deleteRoute6(&r)
 	}
