@@ -64,6 +64,9 @@ func Validate(objs []Object, k Known) []Problem {
 		k.Limits = FileLimits()
 	}
 	v := &validator{objs: objs, known: k}
+	if !v.checkTotal() {
+		return v.done()
+	}
 	v.checkNames()
 	v.checkTables()
 	for i := range objs {
@@ -75,10 +78,8 @@ func Validate(objs []Object, k Known) []Problem {
 	}
 	v.checkSameRoutes()
 	v.checkTargets()
-	if v.checkTotal() {
-		v.checkSameRules()
-		v.checkShadows()
-	}
+	v.checkSameRules()
+	v.checkShadows()
 	return v.done()
 }
 
