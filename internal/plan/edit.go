@@ -73,6 +73,14 @@ type problem struct {
 // last. A rule that would be taken in place of the one meant goes before it, and
 // where it shall stay it is appended once more, so that it can.
 func (g *group) solve(report func(problem)) {
+	if len(g.cur) == 0 {
+		g.safe = true
+		g.adds = make([]*target, len(g.want))
+		for i := range g.want {
+			g.adds[i] = &g.want[i]
+		}
+		return
+	}
 	where := g.positions()
 	for {
 		limit := len(g.want)

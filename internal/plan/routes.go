@@ -36,7 +36,7 @@ type routeDiff struct {
 
 // diffRoutes adds to s what leads from have to want.
 func diffRoutes(p *Plan, s *stages, want []desired.Route, have []netstate.Route, adopt bool, mayDrop func(*netstate.Route) bool) {
-	if len(want) == 0 && !slices.ContainsFunc(have, func(r netstate.Route) bool { return ours(r.Protocol) }) {
+	if len(want) == 0 && !anyOurs(have) {
 		return
 	}
 	d := routeDiff{p: p, s: s, have: have, index: newRouteIndex(have), seen: make([]bool, len(have)), adopt: adopt, mayDrop: mayDrop}
@@ -55,13 +55,25 @@ func diffRoutes(p *Plan, s *stages, want []desired.Route, have []netstate.Route,
 		}
 	}
 	for i, stage := range [...]int{stageLinkRoutes, stageGatewayRoutes} {
-		s[stage] = append(byLength(s[stage]), byLength(d.replaces[i])...)
+		s[stage] = byLength(s[stage])
+		if len(d.replaces[i]) > 0 {
+			s[stage] = append(s[stage], byLength(d.replaces[i])...)
+		}
 	}
 	for _, stage := range [...]int{stageOldGatewayRoutes, stageOldLinkRoutes} {
 		s[stage] = byLength(s[stage])
 		slices.Reverse(s[stage])
 	}
 	explainMoves(s)
+}
+
+func anyOurs(routes []netstate.Route) bool {
+	for i := range routes {
+		if ours(routes[i].Protocol) {
+			return true
+		}
+	}
+	return false
 }
 
 // want decides on one wanted route.
@@ -232,14 +244,15 @@ func explainMoves(s *stages) {
 		to, from netip.Prefix
 	}
 	at := func(r *netstate.Route) place { return place{r.Family, r.Table, r.To, r.From} }
-	going := make(map[place]*Op)
+	adds, dels := len(s[stageLinkRoutes])+len(s[stageGatewayRoutes]), len(s[stageOldGatewayRoutes])+len(s[stageOldLinkRoutes])
+	if adds == 0 || dels == 0 {
+		return
+	}
+	going := make(map[place]*Op, dels)
 	for _, stage := range [...]int{stageOldGatewayRoutes, stageOldLinkRoutes} {
 		for i := range s[stage] {
 			going[at(s[stage][i].Route)] = &s[stage][i]
 		}
-	}
-	if len(going) == 0 {
-		return
 	}
 	for _, stage := range [...]int{stageLinkRoutes, stageGatewayRoutes} {
 		for i := range s[stage] {

@@ -88,19 +88,18 @@ func (d *ruleDiff) group(priority uint32, have []netstate.Rule, want []desired.R
 		return
 	}
 	g := &group{priority: priority, exact: d.exact, cur: make([]entry, len(have)), want: make([]target, 0, len(want))}
-	wanted := make(map[netstate.Rule]bool, len(want))
+	wanted := newRuleSet(len(want))
 	for i := range want {
-		if d.exact || !wanted[want[i].Rule] {
+		if fresh := wanted.add(&want[i].Rule); fresh || d.exact {
 			g.want = append(g.want, target{Rule: &want[i], pin: -1})
 		}
-		wanted[want[i].Rule] = true
 	}
 	for i := range have {
 		e := &g.cur[i]
 		e.rule = &have[i]
 		switch {
 		case !ours(e.rule.Protocol):
-		case wanted[*e.rule] || d.mayDrop(e.rule) || d.isGate(e.rule):
+		case wanted.has(e.rule) || d.mayDrop(e.rule) || d.isGate(e.rule):
 			e.kind = mine
 		default:
 			e.kind = kept

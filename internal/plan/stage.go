@@ -38,8 +38,14 @@ func (s *stages) list() []Op {
 	if n == 0 {
 		return nil
 	}
-	ops := make([]Op, 0, n)
+	var ops []Op
 	for i := range s {
+		if len(s[i]) == n {
+			return s[i]
+		}
+		if ops == nil {
+			ops = make([]Op, 0, n)
+		}
 		ops = append(ops, s[i]...)
 	}
 	return ops
@@ -72,17 +78,23 @@ func byLength(ops []Op) []Op {
 		return n
 	}
 	var first [2*130 + 1]int // of each rank, in the sorted list
+	sorted, last := true, 0
 	for i := range ops {
-		first[rank(&ops[i])+1]++
+		r := rank(&ops[i])
+		sorted, last = sorted && last <= r, r
+		first[r+1]++
+	}
+	if sorted {
+		return ops
 	}
 	for i := 1; i < len(first); i++ {
 		first[i] += first[i-1]
 	}
-	sorted := make([]Op, len(ops))
+	out := make([]Op, len(ops))
 	for i := range ops {
 		r := rank(&ops[i])
-		sorted[first[r]] = ops[i]
+		out[first[r]] = ops[i]
 		first[r]++
 	}
-	return sorted
+	return out
 }
