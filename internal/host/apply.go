@@ -131,7 +131,7 @@ func (h *Host) locked(ctx context.Context, doing string, f func(*record.Lock) (*
 		return nil, err
 	}
 	if outcome != nil {
-		if err := h.writeNames(); err != nil {
+		if err := h.shareNames(); err != nil {
 			return nil, err
 		}
 		h.progress("an earlier apply was undone: " + outcome.Why)
@@ -158,7 +158,7 @@ func (h *Host) carryOut(ctx context.Context, l *record.Lock, c change, opt Apply
 		return nil, err
 	}
 	if len(d.plan.Conflicts) > 0 {
-		return nil, &ConflictError{Findings: d.plan.Conflicts}
+		return nil, &ConflictError{Findings: d.plan.Conflicts, Names: d.names()}
 	}
 	if !opt.AllowCutOff && opt.Confirm == 0 {
 		findings, err := h.cutOffs(ctx, d)
@@ -172,6 +172,14 @@ func (h *Host) carryOut(ctx context.Context, l *record.Lock, c change, opt Apply
 	}
 	r = h.result(d)
 	if d.plan.Empty() && recordsStand(d) {
+		// A process that was killed behind its last write left a change open.
+		open, err := l.Namespace().Pending()
+		if err == nil && open {
+			err = errors.Join(l.Commit(), writeNames(h.store, h.names))
+		}
+		if err != nil {
+			return nil, err
+		}
 		r.Phases = w.phases
 		return r, h.keep(d, r, &opt, false)
 	}
@@ -205,7 +213,7 @@ func (h *Host) carryOut(ctx context.Context, l *record.Lock, c change, opt Apply
 	if err := l.Commit(); err != nil {
 		return nil, err
 	}
-	if err := h.writeNames(); err != nil {
+	if err := h.shareNames(); err != nil {
 		return nil, err
 	}
 	return r, h.keep(d, r, &opt, false)
@@ -221,7 +229,7 @@ func (h *Host) arm(ctx context.Context, l *record.Lock, d *draft, opt ApplyOptio
 
 // unstage takes back what was prepared for a change of which nothing is written.
 func (h *Host) unstage(l *record.Lock, g *guard.Pending, err error) error {
-	err = errors.Join(err, l.Rollback(false), h.writeNames())
+	err = errors.Join(err, l.Rollback(false), h.shareNames())
 	if g != nil {
 		err = errors.Join(err, g.Disarm())
 	}
@@ -233,13 +241,13 @@ func (h *Host) unstage(l *record.Lock, g *guard.Pending, err error) error {
 func (h *Host) write(ctx context.Context, l *record.Lock, d *draft, w *stopwatch) error {
 	report, err := apply.Run(ctx, h.kernel, d.plan, apply.Options{
 		Checkpoint: d.checkpoint(),
-		Verify:     func(_ context.Context, have netstate.State) (plan.Plan, error) { return d.rest(have) },
+		Verify:     func(_ context.Context, have netstate.State) (plan.Plan, error) { return h.rest(d, have) },
 		Progress:   h.applyProgress(),
 	})
 	w.phases = append(w.phases, Phase{"apply", report.ApplyTime}, Phase{"verify", report.VerifyTime})
 	w.last = time.Now()
 	if err != nil {
-		return errors.Join(err, l.Rollback(!report.Undone), h.writeNames())
+		return errors.Join(err, l.Rollback(!report.Undone), h.shareNames())
 	}
 	return nil
 }
@@ -247,7 +255,7 @@ func (h *Host) write(ctx context.Context, l *record.Lock, d *draft, w *stopwatch
 // undo leads back to the draft's checkpoint after an apply that had succeeded.
 func (h *Host) undo(ctx context.Context, l *record.Lock, d *draft) error {
 	_, err := apply.Undo(context.WithoutCancel(ctx), h.kernel, d.checkpoint(), apply.Options{})
-	return errors.Join(err, l.Rollback(err != nil), h.writeNames())
+	return errors.Join(err, l.Rollback(err != nil), h.shareNames())
 }
 
 func (d *draft) checkpoint() plan.Checkpoint {
@@ -255,19 +263,17 @@ func (d *draft) checkpoint() plan.Checkpoint {
 }
 
 // rest is what would be left to do if the kernel held have.
-func (d *draft) rest(have netstate.State) (plan.Plan, error) {
+func (h *Host) rest(d *draft, have netstate.State) (plan.Plan, error) {
 	in := d.input
 	in.Have = have
-	in.Sysctls = map[string]string{}
-	for k, v := range d.input.Sysctls {
-		in.Sysctls[k] = v
-	}
-	for i := range d.plan.Ops {
-		if s := d.plan.Ops[i].Sysctl; s != nil {
-			in.Sysctls[s.Key] = s.Value
+	in.Sysctls = make(map[string]string, len(d.input.Sysctls))
+	for key := range d.input.Sysctls {
+		v, err := h.kernel.ReadSysctl(key)
+		if err != nil {
+			return plan.Plan{}, err
 		}
+		in.Sysctls[key] = v
 	}
-	in.Restore = nil
 	return plan.Diff(in), nil
 }
 

@@ -21,7 +21,7 @@ func (h *Host) Confirm(ctx context.Context) (*Result, error) {
 		if err := p.Confirm(); err != nil {
 			return nil, err
 		}
-		if err := errors.Join(l.Commit(), h.writeNames()); err != nil {
+		if err := errors.Join(l.Commit(), h.shareNames()); err != nil {
 			return nil, err
 		}
 		r := &Result{Messages: []string{"confirmed: it stays"}}
@@ -43,7 +43,7 @@ func (h *Host) Rollback(ctx context.Context) (*Result, error) {
 			r.Messages = []string{"rolled back, but for what the kernel refused:"}
 			r.Messages = append(r.Messages, o.Left...)
 		}
-		return r, errors.Join(h.writeNames(), boot.Discard(bootStage(h.records)))
+		return r, errors.Join(h.shareNames(), boot.Discard(bootStage(h.records)))
 	})
 }
 
@@ -77,7 +77,7 @@ func Guard(args []string) error {
 	return guard.Main(args, guard.Hooks{
 		Open: func(netns string) (guard.OpenKernel, error) { return kernel.Open(netns) },
 		Undone: func(_ context.Context, l *record.Lock, _ *guard.Outcome) error {
-			return errors.Join(writeNames(store(), rttables.System()), boot.Discard(bootStage(l.Namespace())))
+			return errors.Join(shareNames(store(), rttables.System()), boot.Discard(bootStage(l.Namespace())))
 		},
 	})
 }

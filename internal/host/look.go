@@ -138,6 +138,9 @@ func (h *Host) draft(ctx context.Context, c change, w *stopwatch) (*draft, error
 // build gives what the objects want on this host, and what is wrong with them.
 func (s *situation) build(objects []spec.Object) (desired.Want, []spec.Problem) {
 	problems := spec.Validate(objects, known(s.facts.Names))
+	if spec.Failed(problems) {
+		return desired.Want{}, problems
+	}
 	want, more := desired.Build(objects, s.facts)
 	return want, append(problems, more...)
 }

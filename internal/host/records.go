@@ -2,8 +2,11 @@ package host
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/viarule/viarule/internal/record"
 	"github.com/viarule/viarule/internal/rttables"
@@ -114,9 +117,28 @@ func recordsStand(d *draft) bool {
 	return true
 }
 
-func (h *Host) writeNames() error { return writeNames(h.store, h.names) }
+// shareNames is writeNames for a caller without the host's lock.
+func (h *Host) shareNames() error { return shareNames(h.store, h.names) }
+
+// shareNames takes the host's lock, waiting for others who have it, and calls
+// writeNames: without it two namespaces could lose each other's names.
+func shareNames(store record.Store, dir rttables.Dir) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), namesLimit)
+	defer cancel()
+	unlock, err := store.LockHost(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	return writeNames(store, dir)
+}
+
+// namesLimit bounds the wait for another viarule that has the host's lock. It is
+// not the caller's to cut short: names must follow what was done.
+const namesLimit = 30 * time.Second
 
 // writeNames brings iproute2's files in line with the records of all namespaces.
+// The caller has the host's lock.
 func writeNames(store record.Store, dir rttables.Dir) error {
 	used, err := store.Tables()
 	if err != nil {
@@ -140,5 +162,5 @@ func (h *Host) stage(l *record.Lock, d *draft) error {
 	if err := l.Stage(d.records); err != nil {
 		return err
 	}
-	return h.writeNames()
+	return writeNames(h.store, h.names)
 }

@@ -75,22 +75,27 @@ func (h *Host) result(d *draft) *Result {
 
 // ConflictError says that foreign objects stand where wanted ones shall. Nothing
 // was changed.
-type ConflictError struct{ Findings []plan.Finding }
+type ConflictError struct {
+	Findings []plan.Finding
+	Names    Names
+}
 
 // Error lists them, a line each.
 func (e *ConflictError) Error() string {
 	lines := make([]string, len(e.Findings))
 	for i := range e.Findings {
-		lines[i] = describe(&e.Findings[i])
+		lines[i] = describe(&e.Findings[i], e.Names)
 	}
-	return "nothing was changed, since what somebody else made stands in the way:\n  " + strings.Join(lines, "\n  ")
+	return "nothing was changed, since what somebody else made stands in the way:\n  " + strings.Join(lines, "\n  ") +
+		"\nremove it, or ask for another priority or metric"
 }
 
-func describe(f *plan.Finding) string {
-	if f.Origin.Object == nil {
-		return f.What
+func describe(f *plan.Finding, n Names) string {
+	s := f.What + ": " + object(f, n)
+	if f.Origin.Object != nil {
+		s = fmt.Sprintf("%s: %s: %s", where(f.Origin), f.Origin.Object.Ref, s)
 	}
-	return fmt.Sprintf("%s: %s: %s", where(f.Origin), f.Origin.Object.Ref, f.What)
+	return s
 }
 
 // where is the place in a file that asked for something, as file:line.
@@ -115,13 +120,13 @@ func (e *CutOffError) Error() string {
 		"\nuse --confirm 60s to try it with a way back, or --allow-cut-off if you are sure"
 }
 
-// orphan says in a line what stands there for nobody.
-func orphan(f *plan.Finding, n Names) string {
+// object is the kernel's object that a finding speaks of, in the words of `ip`.
+func object(f *plan.Finding, n Names) string {
 	switch {
 	case f.Rule != nil:
 		return f.Rule.Format(n)
 	case f.Route != nil:
 		return f.Route.Format(n)
 	}
-	return f.What
+	return "?"
 }

@@ -75,7 +75,7 @@ func (h *Host) Status(ctx context.Context) (*Status, error) {
 		}
 	}
 	for i := range d.plan.Orphans {
-		s.Orphans = append(s.Orphans, orphan(&d.plan.Orphans[i], names))
+		s.Orphans = append(s.Orphans, object(&d.plan.Orphans[i], names))
 	}
 	return s, nil
 }
@@ -133,12 +133,12 @@ func (d *draft) status(ref spec.Ref, names Names) ObjectStatus {
 	for i := range d.plan.Conflicts {
 		if f := &d.plan.Conflicts[i]; f.Origin.Object != nil && f.Origin.Object.Ref == ref {
 			out.State = Conflict
-			out.Details = append(out.Details, f.What)
+			out.Details = append(out.Details, f.What+": "+object(f, names))
 		}
 	}
 	for i := range d.plan.Satisfied {
 		if f := &d.plan.Satisfied[i]; f.Origin.Object != nil && f.Origin.Object.Ref == ref {
-			out.Details = append(out.Details, "satisfied: "+f.What)
+			out.Details = append(out.Details, "satisfied: "+object(f, names))
 		}
 	}
 	return out

@@ -6,14 +6,17 @@
 //
 //	uplinks              makes two links with addresses: eth0 (default route) and eth1
 //	same FILE FILE       compares as cmp does, but for the order of lines
+//	status N COMMAND...  runs COMMAND, which must exit with N
 //	kernel FILE          writes the rules and routes of the namespace, all of them, to FILE
 package script
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -61,7 +64,7 @@ func TestScripts(t *testing.T) {
 					return nil
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"uplinks": uplinks, "kernel": kernelState, "same": same,
+					"uplinks": uplinks, "kernel": kernelState, "same": same, "status": status,
 				},
 			})
 		})
@@ -125,5 +128,22 @@ func same(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if a, b := lines(args[0]), lines(args[1]); slices.Equal(a, b) == neg {
 		ts.Fatalf("same is %v\n--- %s\n%s\n--- %s\n%s", !neg, args[0], strings.Join(a, "\n"), args[1], strings.Join(b, "\n"))
+	}
+}
+
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N COMMAND...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("%s exited with %d, not %s", strings.Join(args[1:], " "), got, args[0])
 	}
 }
