@@ -54,6 +54,7 @@ type builder struct {
 	routeTables []writtenTable
 	want        Want
 	problems    []spec.Problem
+	reported    map[*spec.Object]*[2]int // how many problems, by severity
 }
 
 type tableKey struct {
@@ -85,18 +86,44 @@ func (b *builder) fail(p part, what, do string) { b.report(spec.Error, p, what, 
 func (b *builder) warn(p part, what, do string) { b.report(spec.Warning, p, what, do) }
 
 func (b *builder) report(s spec.Severity, p part, what, do string) {
+	if b.reported == nil {
+		b.reported = make(map[*spec.Object]*[2]int)
+	}
+	n := b.reported[p.obj]
+	if n == nil {
+		n = new([2]int)
+		b.reported[p.obj] = n
+	}
+	if n[s]++; n[s] > spec.MaxProblems {
+		return
+	}
 	b.problems = append(b.problems, spec.Problem{
 		Severity: s, Object: p.obj.Ref, File: p.obj.File, Pos: p.pos, Path: p.path, What: what, Do: do,
 	})
 }
 
-// sortProblems puts them in the order in which a person reads the files.
+// sortProblems puts them in the order in which a person reads the files, and
+// says of each object how many were too many to tell.
 func (b *builder) sortProblems() {
 	slices.SortStableFunc(b.problems, func(x, y spec.Problem) int {
 		return cmp.Or(
 			cmp.Compare(x.Object.Kind, y.Object.Kind), cmp.Compare(x.Object.Name, y.Object.Name),
 			cmp.Compare(x.Pos.Line, y.Pos.Line), cmp.Compare(x.Pos.Col, y.Pos.Col))
 	})
+	for _, o := range b.objs {
+		n := b.reported[o]
+		if n == nil {
+			continue
+		}
+		for s := range n {
+			if more := n[s] - spec.MaxProblems; more > 0 {
+				b.problems = append(b.problems, spec.Problem{
+					Severity: spec.Severity(s), Object: o.Ref, File: o.File, Pos: o.Pos,
+					What: fmt.Sprintf("%d more are not shown", more), Do: "look at these first",
+				})
+			}
+		}
+	}
 }
 
 // some joins the first few of list, and counts the rest.

@@ -177,7 +177,7 @@ func runBuildCases(t *testing.T, cases []buildCase) {
 		t.Run(c.name, func(t *testing.T) {
 			s := state(t, host+kernelRules+c.have)
 			sortRules(s.Rules)
-			f := desired.Facts{State: s, Names: c.names, OwnNames: c.own, Used: c.used}
+			f := desired.Facts{State: s, Names: c.names, OwnNames: c.own, Used: c.used, Neighbours: testNeighbours}
 			w, ps := build(t, objects(t, c.objs), f)
 			if got, want := wantText(w), lines(c.want); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)

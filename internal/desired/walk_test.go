@@ -260,3 +260,10 @@ func opsText(before, after []desired.Rule) string {
 	}
 	return s
 }
+
+func addrOf(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func prefixOf(b []byte, bits int) netip.Prefix {
+	a, _ := netip.AddrFromSlice(b)
+	return netip.PrefixFrom(a, bits).Masked()
+}
