@@ -165,6 +165,10 @@ func fieldNames[T any](fields []field[T]) []string {
 }
 
 func (d *decoder) unknownKey(key *yaml.Node, known []string) {
+	if len(d.problems) >= MaxProblems {
+		d.faults++ // nobody sees what it might have been
+		return
+	}
 	if key.Value == "<<" {
 		d.fail(key, "merge keys are not supported", "write the keys out")
 		return
@@ -201,11 +205,11 @@ func (d *decoder) list(n *yaml.Node, size func(int), each func(*yaml.Node)) {
 		r := &d.runs[d.runsUsed]
 		d.runsUsed++
 		size(i + r.count)
-		text := r.text
-		for k := range r.count {
-			var e *yaml.Node
-			e, text = d.line.read(text, int(r.line)+k)
+		text, line, lines := r.text, int(r.line), 0
+		for range r.count {
+			e, text, lines = d.line.read(text, line)
 			element(e)
+			line += lines
 		}
 	}
 }

@@ -33,17 +33,21 @@ func parse(name string, data []byte, fast bool) ([]spec.Object, []spec.Problem) 
 		return nil, d.done()
 	}
 	var objs []spec.Object
-	some := false
+	n := 0
 	for doc := range documents(data) {
 		if doc.empty() {
 			continue
 		}
-		some = true
+		if n++; n > MaxObjects {
+			d.before, d.object = doc.before, spec.Ref{}
+			d.problem(spec.Pos{Line: 1}, fmt.Sprintf("the file has more than %d objects", MaxObjects), "split it")
+			break
+		}
 		if o, ok := d.document(doc, fast); ok {
 			objs = append(objs, o)
 		}
 	}
-	if !some {
+	if n == 0 {
 		d.problem(spec.Pos{Line: 1}, "there is no object in it", "write one that begins with `apiVersion: "+APIVersion+"`")
 	}
 	return objs, d.done()
@@ -168,7 +172,7 @@ func decodeTree(text []byte) (root *yaml.Node, err error) {
 		}
 	}()
 	if len(text) > MaxTree {
-		return nil, fmt.Errorf("more than %d MiB of YAML in one document; write long lists as one `- {…}` a line, or split the object", MaxTree>>20)
+		return nil, fmt.Errorf("more than %d MiB of YAML in one document; write each route and rule as one `- {…}` on a line, or split the object", MaxTree>>20)
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var n yaml.Node

@@ -331,6 +331,19 @@ func TestTheFastWayReadsTheSame(t *testing.T) {
 		"next hops":                 routes + numbered(`    - {to: 10.0.0.%d, nexthops: [{via: 192.0.2.1, weight: 2}, {dev: eth0}]}`),
 		"rules":                     head + "  rules:\n" + numbered("  - {from: [10.0.0.%d, 10.1.0.0/16], table: main}"),
 		"faults in some":            routes + numbered("    - {to: 10.0.0.%d, via: 192.0.2.1, dve: eth0}"),
+		"block style":               routes + numbered("    - to: 10.0.0.%d\n      via: 192.0.2.1  # why\n      dev: eth0"),
+		"block style of rules":      head + "  rules:\n" + numbered("  - from: [10.0.0.%d, \"2001:db8::1\"]\n    table: main\n    iif: a"),
+		"both styles":               routes + numbered("    - to: 10.0.0.%d\n      dev: eth0\n    - {to: 10.1.0.0, dev: a}"),
+		"faults in block style":     routes + numbered("    - to: 10.0.0.%d\n      dve: eth0\n      mtu: 1"),
+		"block style twice a key":   routes + numbered("    - to: 10.0.0.%d\n      to: eth0"),
+		"deeper keys":               routes + numbered("    - to: 10.0.0.%d\n       dev: eth0"),
+		"less deep keys":            routes + numbered("    - to: 10.0.0.%d\n     dev: eth0"),
+		"a value over two lines":    routes + numbered("    - to: 10.0.0.%d\n        x\n      dev: eth0"),
+		"a value below its key":     routes + numbered("    - to: 10.0.0.%d\n      dev:\n        eth0"),
+		"block next hops":           routes + numbered("    - to: 10.0.0.%d\n      dev: a") + "    - to: 10.1.0.0\n      nexthops:\n      - dev: a\n      - dev: b\n",
+		"a gap":                     routes + numbered("    - to: 10.0.0.%d\n\n      dev: a"),
+		"a comment in between":      routes + numbered("    - to: 10.0.0.%d\n      # why\n      dev: a"),
+		"the last without an end":   strings.TrimSuffix(routes+numbered("    - to: 10.0.0.%d\n      dev: a"), "\n"),
 		"two runs":                  routes + numbered("    - {to: 10.0.0.%d, dev: eth0}") + "    # comment\n    - to: 10.1.0.0/16\n      dev: a\n" + numbered("    - {to: 10.2.0.%d, dev: eth0}"),
 		"deeper lines":              routes + lines("    - {to: 10.0.0.1, dev: a}") + lines("      - {to: 10.0.0.1, dev: a}"),
 		"in a block scalar":         strings.Replace(head, "{name: a}", "\n  name: a\n  annotations:\n    x: |\n"+lines("      - {to: 10.0.0.1, dev: a}"), 1) + "  rules: []\n",
@@ -367,7 +380,9 @@ func TestTheFastWayReadsTheSame(t *testing.T) {
 
 // The fast way is there to be taken.
 func TestLongListsTakeTheFastWay(t *testing.T) {
-	for _, data := range [][]byte{manyRoutes(100), manyRules(100)} {
+	block := strings.NewReplacer("- {", "- ", ", via", "\n      via", ", dev", "\n      dev", "}", "").Replace(string(manyRoutes(100)))
+	block = strings.Replace(block, "metadata: {name: many", "metadata: {name: many}", 1)
+	for _, data := range [][]byte{manyRoutes(100), manyRules(100), []byte(block)} {
 		text, runs := cutRuns(string(data))
 		if len(runs) != 1 || runs[0].count != 100 || len(text) > 500 {
 			t.Errorf("%d runs, %d bytes left", len(runs), len(text))
