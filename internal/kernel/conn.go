@@ -14,12 +14,14 @@ type Conn struct {
 	ns    *os.File // the namespace
 	t     transport
 	dial  func() (transport, error)
+	watch func(groups uint32) (watcher, error)
 	batch int    // requests a send
 	seq   uint32 // of the last request of a batch or dump
 	asked uint32 // of the last single question, counted down
 	buf   []byte // one datagram
 	list  []byte // the dump last read, to be used again
 	list6 []byte // and one of IPv6 that is read before the other is decoded
+	parts int    // datagrams of the longest of the dumps since it was set to 0
 	out   []byte // the batch last sent
 	// probed remembers which attributes this kernel knows.
 	probed map[uint16]bool
@@ -44,6 +46,13 @@ func Open(netns string) (*Conn, error) {
 			return err
 		})
 		return t, err
+	}
+	c.watch = func(groups uint32) (w watcher, err error) {
+		err = inNamespace(ns, func() error {
+			w, err = openMulticast(groups)
+			return err
+		})
+		return w, err
 	}
 	if _, err := c.transport(); err != nil {
 		ns.Close()

@@ -59,7 +59,8 @@ func (c *Conn) dumpOnce(ctx context.Context, get, want uint16, body, list []byte
 			c.drop()
 		}
 	}()
-	torn := false
+	torn, parts := false, 0
+	defer func() { c.parts = max(c.parts, parts) }()
 	for {
 		if err := ctx.Err(); err != nil {
 			return list, 0, err
@@ -71,6 +72,7 @@ func (c *Conn) dumpOnce(ctx context.Context, get, want uint16, body, list []byte
 		if err != nil {
 			return list, 0, err
 		}
+		had := count
 		for b := c.buf[:n]; len(b) > 0; {
 			at := b
 			var m message
@@ -98,6 +100,9 @@ func (c *Conn) dumpOnce(ctx context.Context, get, want uint16, body, list []byte
 				torn = true
 			case want:
 				list = append(list, at[:len(at)-len(b)]...)
+				if count == had {
+					parts++
+				}
 				count++
 			}
 		}
@@ -193,31 +198,38 @@ func (c *Conn) addrs(ctx context.Context, d *decoder, f netstate.Family, s *nets
 	})
 }
 
-// both asks for the lists of both families. Reading them before the first is
-// decoded lets decoding make room for all of them at once.
-func (c *Conn) both(ctx context.Context, what string, get, answer uint16, header int) (lists [2][]byte, count int, err error) {
-	var buf [2][]byte
-	buf[0], buf[1] = c.list, c.list6
-	for i, f := range netstate.Families {
-		body := make([]byte, header)
-		body[0] = uint8(f)
-		c.list = buf[i]
-		list, n, err := c.dump(ctx, f.String()+" "+what, get, answer, body)
-		buf[i] = c.list
-		if absent(err) {
-			continue
-		}
-		if err != nil {
-			return lists, 0, err
-		}
-		lists[i], count = list, count+n
+// ofFamily asks for the list of one family, read into a buffer of its own. There
+// are none of a family that the kernel does not have.
+func (c *Conn) ofFamily(ctx context.Context, what string, f netstate.Family, get, answer uint16, header int) ([]byte, int, error) {
+	body := make([]byte, header)
+	body[0] = uint8(f)
+	if f == netstate.IPv6 {
+		c.list, c.list6 = c.list6, c.list
+		defer func() { c.list, c.list6 = c.list6, c.list }()
 	}
-	c.list, c.list6 = buf[0], buf[1]
-	return lists, count, nil
+	list, n, err := c.dump(ctx, f.String()+" "+what, get, answer, body)
+	if absent(err) {
+		return nil, 0, nil
+	}
+	return list, n, err
 }
 
 func (c *Conn) rules(ctx context.Context, d *decoder, s *netstate.State) error {
-	lists, count, err := c.both(ctx, "rules", unix.RTM_GETRULE, unix.RTM_NEWRULE, ruleHeader)
+	var (
+		lists [2][]byte
+		count int
+	)
+	err := c.steady(ctx, "rules", ruleGroups, func() error {
+		count = 0
+		for i, f := range netstate.Families {
+			list, n, err := c.ofFamily(ctx, "rules", f, unix.RTM_GETRULE, unix.RTM_NEWRULE, ruleHeader)
+			if err != nil {
+				return err
+			}
+			lists[i], count = list, count+n
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
@@ -238,11 +250,26 @@ func (c *Conn) rules(ctx context.Context, d *decoder, s *netstate.State) error {
 }
 
 func (c *Conn) routes(ctx context.Context, d *decoder, s *netstate.State) error {
-	lists, count, err := c.both(ctx, "routes", unix.RTM_GETROUTE, unix.RTM_NEWROUTE, routeHeader)
+	read := func(f netstate.Family) ([]byte, int, error) {
+		return c.ofFamily(ctx, "routes", f, unix.RTM_GETROUTE, unix.RTM_NEWROUTE, routeHeader)
+	}
+	var (
+		lists  [2][]byte
+		counts [2]int
+	)
+	err := c.steady(ctx, "IPv6 routes", route6Groups, func() (err error) {
+		lists[1], counts[1], err = read(netstate.IPv6)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	routes := make([]netstate.Route, count)
+	if lists[0], counts[0], err = read(netstate.IPv4); err != nil {
+		return err
+	}
+	// Both families are read before the first is decoded, to make room for all of
+	// them at once: a list of a million must not be copied.
+	routes := make([]netstate.Route, counts[0]+counts[1])
 	n := 0
 	for i, f := range netstate.Families {
 		err := each(lists[i], func(b []byte) error {
