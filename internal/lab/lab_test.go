@@ -250,6 +250,10 @@ func TestUpCheckDown(t *testing.T) {
 	}
 	s.unlock()
 	for range 2 {
+		// What an up leaves that is killed while it writes its state.
+		if err := os.WriteFile(filepath.Join(cfg.Dir, l.Name+".json.new"), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		if err := l.Down(ctx, cfg); err != nil {
 			t.Errorf("down: %v", err)
 		}
@@ -341,23 +345,32 @@ func TestAnUpThatFailsLeavesNothing(t *testing.T) {
 
 // A check that is interrupted ends at once, and the lab goes.
 func TestInterruptedCheck(t *testing.T) {
-	t.Parallel()
-	l, cfg := load(t, twoUplinks, "")
-	ctx, cancel := context.WithCancel(t.Context())
-	l.check("client gets no answer").Timeout = maxTimeout
-	cfg.Say = func(s string) {
-		if strings.Contains(s, "server to client IPv6") {
-			time.AfterFunc(50*time.Millisecond, cancel) // in the middle of the next check
-		}
+	for _, proto := range []Proto{TCP, ICMP} {
+		t.Run(string(proto), func(t *testing.T) {
+			t.Parallel()
+			l, cfg := load(t, twoUplinks, "")
+			ctx, cancel := context.WithCancel(t.Context())
+			c := l.check("client gets no answer")
+			c.Timeout, c.Proto = maxTimeout, proto
+			cfg.Say = func(s string) {
+				if strings.Contains(s, "server to client IPv6") {
+					time.AfterFunc(50*time.Millisecond, cancel) // in the middle of the next check
+				}
+			}
+			begin := time.Now()
+			r, err := l.Test(ctx, cfg)
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+			if took := time.Since(begin); took > maxTimeout/2 {
+				t.Errorf("it took %v", took)
+			}
+			if len(r.Checks) != 2 { // an interrupted client is not a client without an answer
+				t.Errorf("%d checks have a result", len(r.Checks))
+			}
+			nothingLeft(t, l, cfg)
+		})
 	}
-	begin := time.Now()
-	if _, err := l.Test(ctx, cfg); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
-	if took := time.Since(begin); took > maxTimeout/2 {
-		t.Errorf("it took %v", took)
-	}
-	nothingLeft(t, l, cfg)
 }
 
 // An up that is killed at any moment leaves only what down removes.

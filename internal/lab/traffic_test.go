@@ -85,6 +85,11 @@ func TestTraffic(t *testing.T) {
 			checks: each("expect: refused, enters: {host: r, link: c}, timeout: 2s"),
 		},
 		{
+			name:   "a router without a way",
+			router: `routes: [{to: 198.51.100.10/32, type: Unreachable}, {to: "2001:db8:5::10/128", type: Unreachable}]`,
+			checks: each("expect: refused, enters: {host: r, link: c}, timeout: 2s"),
+		},
+		{
 			name:   "a router that drops",
 			router: `routes: [{to: 198.51.100.10/32, type: Blackhole}, {to: "2001:db8:5::10/128", type: Blackhole}]`,
 			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 200ms"),
@@ -282,6 +287,47 @@ func TestTwoLabsAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Which of the packets of a host are a check's request or answer: other traffic
+// in the lab is neither.
+func TestBelongs(t *testing.T) {
+	to, real, client := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.9")
+	token, other := []byte("0123456789abcdef"), []byte("0123456789abcdeX")
+	check := Check{To: to, Port: 80, Server: Server{Host: "s", Addr: real, Port: 8080}}
+	const mine, seen = 40000, 50000
+	for _, c := range []struct {
+		name          string
+		proto         Proto
+		p             packet
+		asks, answers bool
+	}{
+		{"request", TCP, packet{proto: 6, src: client, dst: to, sport: mine, dport: 80}, true, false},
+		{"request, both sides translated", TCP, packet{proto: 6, src: to, dst: real, sport: seen, dport: 8080}, true, false},
+		{"answer", TCP, packet{proto: 6, src: real, dst: client, sport: 8080, dport: mine}, false, true},
+		{"another client", TCP, packet{proto: 6, src: client, dst: to, sport: 7, dport: 80}, false, false},
+		{"another port", TCP, packet{proto: 6, src: client, dst: to, sport: mine, dport: 81}, false, false},
+		{"another server", TCP, packet{proto: 6, src: client, dst: client, sport: mine, dport: 80}, false, false},
+		{"another protocol", TCP, packet{proto: 17, src: client, dst: to, sport: mine, dport: 80, payload: token}, false, false},
+		{"request", UDP, packet{proto: 17, src: client, dst: to, sport: 7, dport: 80, payload: token}, true, false},
+		{"answer", UDP, packet{proto: 17, src: to, dst: client, sport: 80, dport: 7, payload: token}, false, true},
+		{"another token", UDP, packet{proto: 17, src: client, dst: to, sport: mine, dport: 80, payload: other}, false, false},
+		{"another port", UDP, packet{proto: 17, src: client, dst: to, sport: mine, dport: 81, payload: token}, false, false},
+		{"request", ICMP, packet{proto: 1, echo: echo4, src: client, dst: to, payload: token}, true, false},
+		{"answer", ICMP, packet{proto: 1, echo: echoReply4, src: to, dst: client, payload: token}, false, true},
+		{"request", ICMP, packet{proto: 58, echo: echo6, src: client, dst: to, payload: token}, true, false},
+		{"answer", ICMP, packet{proto: 58, echo: echoReply6, src: to, dst: client, payload: token}, false, true},
+		{"another type", ICMP, packet{proto: 1, echo: 3, src: client, dst: to, payload: token}, false, false},
+		{"another token", ICMP, packet{proto: 1, echo: echo4, src: client, dst: to, payload: other}, false, false},
+	} {
+		check.Proto = c.proto
+		if asks, answers := check.belongs(&c.p, token, mine, seen); asks != c.asks || answers != c.answers {
+			t.Errorf("%s %s: asks %v, answers %v", c.proto, c.name, asks, answers)
+		}
+		if asks, answers := check.belongs(&c.p, token, 0, 0); c.proto == TCP && (asks || answers) {
+			t.Errorf("%s %s: belongs to a client whose port is not known", c.proto, c.name)
+		}
+	}
 }
 
 func TestDecodeTakesAnything(t *testing.T) {
