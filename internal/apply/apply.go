@@ -5,7 +5,7 @@
 // way back worked.
 //
 //	report, err := apply.Run(ctx, conn, p, apply.Options{
-//		Checkpoint: p.Checkpoint(have, sysctls),
+//		Checkpoint: func() plan.Checkpoint { return p.Checkpoint(have, sysctls) },
 //		Verify:     func(ctx context.Context, s netstate.State) (plan.Plan, error) { ... },
 //	})
 //
@@ -42,8 +42,10 @@ type Kernel interface {
 
 // Options are the circumstances of a Run.
 type Options struct {
-	// Checkpoint is what Run leads back to when something fails.
-	Checkpoint plan.Checkpoint
+	// Checkpoint gives what Run leads back to. It is called only when something
+	// failed, since a checkpoint of a large plan takes a while; it must say what
+	// was before the Run. Required.
+	Checkpoint func() plan.Checkpoint
 	// Verify gives what is left to do once the kernel holds s. Required.
 	Verify func(ctx context.Context, s netstate.State) (plan.Plan, error)
 	// Timeout bounds the writes and the look afterwards; 0: only ctx does.
@@ -149,7 +151,7 @@ func Run(ctx context.Context, k Kernel, p plan.Plan, opt Options) (Report, error
 	if err == nil {
 		return r.report, nil
 	}
-	undo := r.back(context.WithoutCancel(ctx), opt.Checkpoint)
+	undo := r.back(context.WithoutCancel(ctx), opt.Checkpoint())
 	r.report.Undone = undo == nil
 	return r.report, &Error{Cause: err, Undo: undo}
 }

@@ -95,7 +95,7 @@ func TestRunSendsStageByStage(t *testing.T) {
 	m := start(t)
 	p := ops(t, change)
 	var steps []string
-	r, err := Run(t.Context(), m, p, Options{Checkpoint: checkpoint(m), Verify: clean, Progress: func(p Progress) {
+	r, err := Run(t.Context(), m, p, Options{Checkpoint: fixed(checkpoint(m)), Verify: clean, Progress: func(p Progress) {
 		steps = append(steps, fmt.Sprintf("%v %d/%d", p.Phase, p.Done, p.Total))
 	}})
 	if err != nil {
@@ -153,7 +153,7 @@ func TestOpErrorText(t *testing.T) {
 	}
 	for _, tt := range tests {
 		m := start(t)
-		_, err := Run(t.Context(), &faulty{Kernel: m, fail: failOnce(tt.at)}, ops(t, change), Options{Checkpoint: checkpoint(m), Verify: clean})
+		_, err := Run(t.Context(), &faulty{Kernel: m, fail: failOnce(tt.at)}, ops(t, change), Options{Checkpoint: fixed(checkpoint(m)), Verify: clean})
 		if err == nil || err.Error() != tt.want {
 			t.Errorf("operation %d:\n%v\nwant\n%s", tt.at, err, tt.want)
 		}
@@ -169,7 +169,7 @@ func TestRunUndoesEveryFailure(t *testing.T) {
 		for at := range 6 {
 			t.Run(fmt.Sprint("operation ", at, " together ", together), func(t *testing.T) {
 				m := start(t)
-				r, err := Run(t.Context(), &faulty{Kernel: m, fail: failOnce(at), together: together}, ops(t, change), Options{Checkpoint: checkpoint(m), Verify: clean})
+				r, err := Run(t.Context(), &faulty{Kernel: m, fail: failOnce(at), together: together}, ops(t, change), Options{Checkpoint: fixed(checkpoint(m)), Verify: clean})
 				if err == nil || !r.Undone {
 					t.Fatalf("%v, %+v", err, r)
 				}
@@ -190,7 +190,7 @@ func TestRunCountsSeveralRefusals(t *testing.T) {
 		}
 		return nil
 	}}
-	r, err := Run(t.Context(), f, ops(t, change), Options{Checkpoint: checkpoint(m), Verify: clean})
+	r, err := Run(t.Context(), f, ops(t, change), Options{Checkpoint: fixed(checkpoint(m)), Verify: clean})
 	if err == nil || !strings.Contains(err.Error(), "; 1 more refused; 4 dependent operations skipped") || r.Failed != 2 || r.Skipped != 4 {
 		t.Errorf("%v, %+v", err, r)
 	}
@@ -206,7 +206,7 @@ func TestRunStopsWhenItsContextEnds(t *testing.T) {
 			if at == 6 {
 				cancel(sigint) // before it began
 			}
-			r, err := Run(ctx, f, ops(t, change), Options{Checkpoint: checkpoint(m), Verify: clean})
+			r, err := Run(ctx, f, ops(t, change), Options{Checkpoint: fixed(checkpoint(m)), Verify: clean})
 			if !errors.Is(err, sigint) || !r.Undone || r.Done+r.Skipped != r.Ops {
 				t.Fatalf("%v, %+v", err, r)
 			}
@@ -223,7 +223,7 @@ func TestRunTimeout(t *testing.T) {
 		m := start(t)
 		sleep := func() { time.Sleep(2 * time.Second) } // of the bubble's clock
 		f := &faulty{Kernel: m, before: map[int]func(){3: sleep}}
-		r, err := Run(t.Context(), f, ops(t, change), Options{Checkpoint: checkpoint(m), Verify: clean, Timeout: time.Second})
+		r, err := Run(t.Context(), f, ops(t, change), Options{Checkpoint: fixed(checkpoint(m)), Verify: clean, Timeout: time.Second})
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "not done after 1s") || !r.Undone {
 			t.Errorf("%v, %+v", err, r)
 		}
@@ -240,7 +240,7 @@ func TestRunUndoesWhatDoesNotVerify(t *testing.T) {
 	verify := func(_ context.Context, s netstate.State) (plan.Plan, error) {
 		return plan.Plan{Ops: p.Ops[:1], Conflicts: []plan.Finding{{What: "somebody else has it"}}}, nil
 	}
-	r, err := Run(t.Context(), m, p, Options{Checkpoint: checkpoint(m), Verify: verify})
+	r, err := Run(t.Context(), m, p, Options{Checkpoint: fixed(checkpoint(m)), Verify: verify})
 	var diff *DiffError
 	if !errors.As(err, &diff) || len(diff.Rest.Ops) != 1 || !r.Undone || r.Done != 6 {
 		t.Fatalf("%v, %+v", err, r)
@@ -256,7 +256,7 @@ func TestRunUndoesWhatDoesNotVerify(t *testing.T) {
 func TestRunWithoutAnAnswerFromVerify(t *testing.T) {
 	m := start(t)
 	verify := func(context.Context, netstate.State) (plan.Plan, error) { return plan.Plan{}, errRefused }
-	r, err := Run(t.Context(), m, ops(t, change), Options{Checkpoint: checkpoint(m), Verify: verify})
+	r, err := Run(t.Context(), m, ops(t, change), Options{Checkpoint: fixed(checkpoint(m)), Verify: verify})
 	if !errors.Is(err, errRefused) || !r.Undone {
 		t.Errorf("%v, %+v", err, r)
 	}
@@ -267,13 +267,13 @@ func TestRunLooksAgainAfterTornDumps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := start(t)
 		f := &faulty{Kernel: m, torn: snapshotTries - 1}
-		if _, err := Run(t.Context(), f, ops(t, change), Options{Checkpoint: checkpoint(m), Verify: clean}); err != nil {
+		if _, err := Run(t.Context(), f, ops(t, change), Options{Checkpoint: fixed(checkpoint(m)), Verify: clean}); err != nil {
 			t.Error(err)
 		}
 		// One more is too many: what cannot be verified is undone.
 		m = start(t)
 		f = &faulty{Kernel: m, torn: snapshotTries}
-		r, err := Run(t.Context(), f, ops(t, change), Options{Checkpoint: checkpoint(m), Verify: clean})
+		r, err := Run(t.Context(), f, ops(t, change), Options{Checkpoint: fixed(checkpoint(m)), Verify: clean})
 		if !errors.Is(err, errTorn) || !r.Undone {
 			t.Errorf("%v, %+v", err, r)
 		}
@@ -281,7 +281,7 @@ func TestRunLooksAgainAfterTornDumps(t *testing.T) {
 		// And when nothing can be seen at all, that is said.
 		m = start(t)
 		f = &faulty{Kernel: m, torn: 1000}
-		r, err = Run(t.Context(), f, ops(t, change), Options{Checkpoint: checkpoint(m), Verify: clean})
+		r, err = Run(t.Context(), f, ops(t, change), Options{Checkpoint: fixed(checkpoint(m)), Verify: clean})
 		var undo *UndoError
 		if !errors.As(err, &undo) || r.Undone || !strings.Contains(err.Error(), "the undo failed too: look at the kernel") {
 			t.Errorf("%v, %+v", err, r)
@@ -303,7 +303,7 @@ func TestUndoGoesOnBehindAFailure(t *testing.T) {
 		}
 		return nil
 	}}
-	r, err := Run(t.Context(), f, ops(t, change), Options{Checkpoint: checkpoint(m), Verify: clean})
+	r, err := Run(t.Context(), f, ops(t, change), Options{Checkpoint: fixed(checkpoint(m)), Verify: clean})
 	var undo *UndoError
 	if !errors.As(err, &undo) || r.Undone {
 		t.Fatalf("%v, %+v", err, r)
@@ -326,7 +326,7 @@ func TestUndoTimeout(t *testing.T) {
 		m := start(t)
 		sleep := func() { time.Sleep(time.Second) }
 		f := &faulty{Kernel: m, fail: failOnce(4), before: map[int]func(){5: sleep, 6: sleep, 7: sleep}}
-		r, err := Run(t.Context(), f, ops(t, change), Options{Checkpoint: checkpoint(m), Verify: clean, UndoTimeout: 500 * time.Millisecond})
+		r, err := Run(t.Context(), f, ops(t, change), Options{Checkpoint: fixed(checkpoint(m)), Verify: clean, UndoTimeout: 500 * time.Millisecond})
 		var undo *UndoError
 		if !errors.As(err, &undo) || !errors.Is(undo, context.DeadlineExceeded) || r.Undone {
 			t.Errorf("%v, %+v", err, r)
@@ -337,7 +337,7 @@ func TestUndoTimeout(t *testing.T) {
 func TestUndoAlone(t *testing.T) {
 	m := start(t)
 	cp := checkpoint(m)
-	if _, err := Run(t.Context(), m, ops(t, change), Options{Checkpoint: cp, Verify: clean}); err != nil {
+	if _, err := Run(t.Context(), m, ops(t, change), Options{Checkpoint: fixed(cp), Verify: clean}); err != nil {
 		t.Fatal(err)
 	}
 	r, err := Undo(t.Context(), m, cp, Options{})
@@ -349,4 +349,9 @@ func TestUndoAlone(t *testing.T) {
 	if err != nil || !r.Undone || r.UndoOps != 0 {
 		t.Errorf("again: %v, %+v", err, r)
 	}
+}
+
+// fixed gives a checkpoint that was taken before.
+func fixed(cp plan.Checkpoint) func() plan.Checkpoint {
+	return func() plan.Checkpoint { return cp }
 }

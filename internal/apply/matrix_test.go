@@ -237,7 +237,7 @@ func (w *world) kill(text string, i int) {
 			kill()
 		}
 	}}
-	_, err := Run(context.Background(), f, c.plan, Options{Checkpoint: c.cp, Verify: c.verify})
+	_, err := Run(context.Background(), f, c.plan, Options{Checkpoint: fixed(c.cp), Verify: c.verify})
 	w.t.Errorf("Run came back: %v", err)
 }
 

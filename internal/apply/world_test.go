@@ -307,7 +307,7 @@ func (w *world) apply(ctx context.Context, k Kernel, text string) (*changing, Re
 	defer l.Unlock()
 	c := w.prepare(text)
 	w.must(l.Stage(c.records()))
-	r, err := Run(ctx, k, c.plan, Options{Checkpoint: c.cp, Verify: c.verify})
+	r, err := Run(ctx, k, c.plan, Options{Checkpoint: fixed(c.cp), Verify: c.verify})
 	if err != nil {
 		w.must(l.Rollback(!r.Undone))
 	} else {

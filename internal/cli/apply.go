@@ -110,13 +110,20 @@ func (a *app) rollbackCommand() *cobra.Command {
 	}
 }
 
+// listed is how many writes a change prints one by one unless it is asked to.
+const listed = 100
+
 // printResult prints what a change did.
 func (a *app) printResult(r *host.Result) error {
 	if a.structured() {
 		return a.print(r)
 	}
 	a.problems(a.err, r.Warnings)
-	if r.Plan != nil {
+	switch {
+	case r.Plan == nil:
+	case len(r.Plan.Ops) > listed && !a.verbose:
+		fmt.Fprintf(a.out, "%s (-v lists them)\n", r.Plan.Summary())
+	default:
 		if err := a.writePlan(a.out, r.Plan, r.Names); err != nil {
 			return err
 		}

@@ -240,7 +240,7 @@ func (h *Host) unstage(l *record.Lock, g *guard.Pending, err error) error {
 // or the error says what is not.
 func (h *Host) write(ctx context.Context, l *record.Lock, d *draft, w *stopwatch) error {
 	report, err := apply.Run(ctx, h.kernel, d.plan, apply.Options{
-		Checkpoint: d.checkpoint(),
+		Checkpoint: d.checkpoint,
 		Verify:     func(_ context.Context, have netstate.State) (plan.Plan, error) { return h.rest(d, have) },
 		Progress:   h.applyProgress(),
 	})

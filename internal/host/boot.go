@@ -2,8 +2,10 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/viarule/viarule/internal/boot"
 	"github.com/viarule/viarule/internal/record"
@@ -32,8 +34,29 @@ func (h *Host) ApplyBoot(ctx context.Context, opt ApplyOptions) (*Result, error)
 		return nil, &InputError{Problems: problems}
 	}
 	opt.Boot = false
-	return h.Apply(ctx, objects, opt)
+	c := change{put: objects, adopt: opt.Adopt, prune: opt.Prune, lenient: true}
+	for end := time.Now().Add(bootWait); ; {
+		r, err := h.locked(ctx, "viarule apply --from-boot", func(l *record.Lock) (*Result, error) {
+			return h.carryOut(ctx, l, c, opt, startWatch())
+		})
+		var busy *record.BusyError
+		if !errors.As(err, &busy) || time.Now().After(end) {
+			return r, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(bootPause):
+		}
+	}
 }
+
+// Several links come up at once at boot, and each starts an apply: they wait for
+// each other, which people at a terminal do not.
+const (
+	bootWait  = time.Minute
+	bootPause = 100 * time.Millisecond
+)
 
 // bootChange is what a change means for the boot: with --boot all objects that
 // stand are kept; without it those that were kept before follow the change.

@@ -74,6 +74,9 @@ type change struct {
 	put          []spec.Object
 	remove       []spec.Ref
 	adopt, prune bool
+	// lenient leaves out what the host cannot hold now, with a warning: at boot
+	// not every link is there yet, and the others must not wait for it.
+	lenient bool
 }
 
 func (c *change) touches(ref spec.Ref) bool {
@@ -111,9 +114,13 @@ func (h *Host) draft(ctx context.Context, c change, w *stopwatch) (*draft, error
 			d.objects = append(d.objects, o)
 		}
 	}
-	d.setAsideBroken()
-	for i := range c.put {
-		d.objects = append(d.objects, c.put[i])
+	if c.lenient {
+		d.objects = append(d.objects, c.put...)
+		d.setAsideBroken()
+		d.change.put = slices.DeleteFunc(slices.Clone(c.put), func(o spec.Object) bool { return slices.Contains(d.kept, o.Ref) })
+	} else {
+		d.setAsideBroken()
+		d.objects = append(d.objects, c.put...)
 	}
 	sortObjects(d.objects)
 
@@ -145,9 +152,9 @@ func (s *situation) build(objects []spec.Object) (desired.Want, []spec.Problem) 
 	return want, append(problems, more...)
 }
 
-// setAsideBroken takes out of the plan the objects that were applied before and
-// that the host cannot hold any more (their link is gone, say), so that they do
-// not stand in the way of others. What is left of them stays.
+// setAsideBroken takes out of the plan the objects that the host cannot hold (any
+// more: their link is gone, say), so that they do not stand in the way of others.
+// What is left of them in the kernel stays.
 func (d *draft) setAsideBroken() {
 	if len(d.objects) == 0 {
 		return
@@ -159,7 +166,7 @@ func (d *draft) setAsideBroken() {
 		}
 		d.kept = append(d.kept, p.Object)
 		p.Severity = spec.Warning
-		p.What += " (applied before; left as it is)"
+		p.What += " (the object is left out, and what stands of it as it is)"
 		d.warnings = append(d.warnings, p)
 	}
 	d.objects = slices.DeleteFunc(d.objects, func(o spec.Object) bool { return slices.Contains(d.kept, o.Ref) })

@@ -12,19 +12,14 @@ import (
 
 const iprouteDir = "/etc/iproute2"
 
-// privateMounts hides the host's /run, iproute2 names and the given folders. All
-// mounts are made private first: without that they would appear on the host.
+// privateMounts hides the host's /run, /etc and the given folders. All mounts are
+// made private first: without that they would appear on the host.
 func privateMounts(t testing.TB, more []string) {
 	t.Helper()
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		t.Fatalf("make the mounts private: %v", err)
 	}
-	// Newer iproute2 keeps its defaults in /usr/share and has no /etc/iproute2.
-	// Making the folder would change the host, so all of /etc is copied there.
-	copied := iprouteDir
-	if _, err := os.Stat(copied); err != nil {
-		copied = "/etc"
-	}
+	const copied = "/etc"
 	// The copy is built below /run's tmpfs and then moved over the original.
 	tmpfs(t, "/run", "mode=0755")
 	const stage = "/run/etc"

@@ -11,8 +11,8 @@
 // other threads, in the host's namespace. Code under test that does netlink in
 // goroutines of its own must open its socket in the test's goroutine first.
 //
-// With Mounts the test has a mount namespace too, in which /run is empty and
-// /etc/iproute2 is a copy, so that whole programs can be tested without a trace
+// With Mounts the test has a mount namespace too, in which /run is empty and /etc
+// is a copy, so that whole programs can be tested without a trace
 // on the host. Named namespaces (`ip netns`) exist only there:
 //
 //	netnstest.New(t, netnstest.Mounts())
@@ -39,7 +39,7 @@ type config struct {
 }
 
 // Mounts gives the test a private mount namespace with an empty tmpfs on /run
-// and a writable copy of /etc/iproute2. Each folder of more, which must exist, is
+// and a writable copy of /etc. Each folder of more, which must exist, is
 // hidden below an empty tmpfs as well.
 func Mounts(more ...string) Option {
 	return func(c *config) {
