@@ -22,7 +22,7 @@ func (a *app) labCommand() *cobra.Command {
 checks: who reaches whom, seen as whom, by which way. Checks send real packets.`,
 		Example: `  viarule lab test examples/lab/two-uplinks.yaml
   viarule lab up examples/lab/two-uplinks.yaml --without-objects
-  viarule plan --netns vlab-two-uplinks-node -f policy.yaml
+  viarule plan --netns vlab-two-uplinks-server -f policy.yaml
   viarule lab check examples/lab/two-uplinks.yaml
   viarule lab down examples/lab/two-uplinks.yaml`,
 		Args: cobra.NoArgs,
@@ -66,7 +66,7 @@ func (a *app) labCheckCommand() *cobra.Command {
 		Use:   "check FILE [NAME...]",
 		Short: "Make the checks of a lab that is up: those named, or all",
 		Example: `  viarule lab check examples/lab/two-uplinks.yaml
-  viarule lab check examples/lab/two-uplinks.yaml 'a client of the second uplink'`,
+  viarule lab check examples/lab/two-uplinks.yaml 'client gets its answer'`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return usageError{errors.New("which lab? give its file")}
@@ -108,18 +108,23 @@ func oneFile(_ *cobra.Command, args []string) error {
 // withLab reads a lab file and gives it to f.
 func (a *app) withLab(name string, f func(*lab.Lab, lab.Config) error) error {
 	l, err := lab.Load(name)
-	var input *lab.InputError
-	if errors.As(err, &input) {
-		return &host.InputError{Problems: input.Problems}
-	}
 	if err != nil {
-		return err
+		return labError(err)
 	}
 	cfg := lab.Config{Apply: a.labApply, Delete: a.labDelete}
 	if !a.structured() {
 		cfg.Say = func(line string) { fmt.Fprintln(a.out, line) }
 	}
-	return f(l, cfg)
+	return labError(f(l, cfg))
+}
+
+// labError gives what is wrong in a lab file its exit status.
+func labError(err error) error {
+	var input *lab.InputError
+	if errors.As(err, &input) {
+		return &host.InputError{Problems: input.Problems}
+	}
+	return err
 }
 
 // labReport prints what checks found; those that did not pass are a no.

@@ -72,7 +72,7 @@ func (h *Host) Apply(ctx context.Context, objects []spec.Object, opt ApplyOption
 // Delete removes objects, or everything.
 func (h *Host) Delete(ctx context.Context, refs []spec.Ref, opt DeleteOptions) (*Result, error) {
 	work := func(l *record.Lock) (*Result, error) {
-		c := change{remove: refs, prune: opt.All}
+		c := change{remove: refs, prune: opt.All, everything: opt.All}
 		known, err := h.records.List()
 		if err != nil {
 			return nil, err

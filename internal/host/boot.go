@@ -62,6 +62,14 @@ const (
 // stand are kept; without it those that were kept before follow the change.
 func (h *Host) bootChange(d *draft, all bool) (boot.Change, error) {
 	ch := boot.Change{Remove: d.change.remove}
+	if d.change.everything {
+		refs, err := h.bootRefs()
+		if err != nil {
+			return ch, err
+		}
+		ch.Remove = append(refs, ch.Remove...)
+		return ch, nil
+	}
 	if all {
 		ch.Put = d.objects
 		return ch, nil
@@ -76,6 +84,26 @@ func (h *Host) bootChange(d *draft, all bool) (boot.Change, error) {
 		}
 	}
 	return ch, nil
+}
+
+// bootRefs are the objects that are kept for the boot, applied or not.
+func (h *Host) bootRefs() ([]spec.Ref, error) {
+	files, err := h.boot.Files()
+	if err != nil || len(files) == 0 {
+		return nil, err
+	}
+	objects, problems, err := specfile.Load(context.Background(), files, nil)
+	if err != nil {
+		return nil, err
+	}
+	if spec.Failed(problems) {
+		return nil, &InputError{Problems: problems}
+	}
+	refs := make([]spec.Ref, len(objects))
+	for i := range objects {
+		refs[i] = objects[i].Ref
+	}
+	return refs, nil
 }
 
 // keep makes the boot follow a change that is done, at once or, where it waits

@@ -74,6 +74,7 @@ type change struct {
 	put          []spec.Object
 	remove       []spec.Ref
 	adopt, prune bool
+	everything   bool // remove names all there is: nothing of viarule's shall stay
 	// lenient leaves out what the host cannot hold now, with a warning: at boot
 	// not every link is there yet, and the others must not wait for it.
 	lenient bool

@@ -91,9 +91,15 @@ func (l *Lock) Unlock() error {
 		return nil
 	}
 	l.ns.removeIfEmpty()
-	err := l.file.Close()
+	err := release(l.file)
 	l.file = nil
 	return err
+}
+
+// release gives a lock back. Close alone would leave it to a child that is being
+// forked at this moment, until that child has called exec.
+func release(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
 }
 
 // removeIfEmpty takes away the folder where it holds no record and nothing that
@@ -198,7 +204,7 @@ func (s Store) LockHost(ctx context.Context) (unlock func() error, err error) {
 	for {
 		f, err := tryLock(path)
 		if err == nil {
-			return f.Close, nil
+			return func() error { return release(f) }, nil
 		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, &Error{path, cause(err), ""}
