@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -51,7 +52,12 @@ func release(t *testing.T) kerneltest.Release {
 
 func TestContract(t *testing.T) {
 	kerneltest.Run(t, kerneltest.Options{
-		Open:    func(t *testing.T) kerneltest.Kernel { return open(t) },
+		Open: func(t *testing.T) kerneltest.Kernel { return open(t) },
+		DeleteLink: func(t *testing.T, k kerneltest.Kernel, name string) {
+			if err := k.(*kernel.Conn).DeleteLink(context.Background(), name); err != nil {
+				t.Fatal(err)
+			}
+		},
 		Release: release(t),
 	})
 }

@@ -18,7 +18,8 @@ func open(t *testing.T) *kernelfake.Kernel {
 
 func TestContract(t *testing.T) {
 	kerneltest.Run(t, kerneltest.Options{
-		Open:    func(t *testing.T) kerneltest.Kernel { return open(t) },
-		Release: kerneltest.Release{Major: 6, Minor: 18},
+		Open:       func(t *testing.T) kerneltest.Kernel { return open(t) },
+		DeleteLink: func(_ *testing.T, k kerneltest.Kernel, name string) { k.(*kernelfake.Kernel).LinkGone(name) },
+		Release:    kerneltest.Release{Major: 6, Minor: 18},
 	})
 }

@@ -14,7 +14,9 @@ import (
 func (k *Kernel) FailNext(n int, errno unix.Errno) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.faults[k.changes+n] = fault{err: errno}
+	f := k.faults[k.changes+n]
+	f.err = errno
+	k.faults[k.changes+n] = f
 }
 
 // LoseNext makes a change happen but be reported as ErrLostAnswers; n counts as
@@ -22,7 +24,9 @@ func (k *Kernel) FailNext(n int, errno unix.Errno) {
 func (k *Kernel) LoseNext(n int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.faults[k.changes+n] = fault{err: ErrLostAnswers, done: true}
+	f := k.faults[k.changes+n]
+	f.err, f.done = ErrLostAnswers, true
+	k.faults[k.changes+n] = f
 }
 
 // TornDump makes the next n snapshots fail with ErrTornDump.
@@ -55,7 +59,9 @@ func (o Other) LinkGone(name string) { o.k.linkGone(name) }
 func (k *Kernel) BeforeNext(n int, f func(Other)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.faults[k.changes+n] = fault{before: func() { f(Other{k}) }}
+	at := k.faults[k.changes+n]
+	at.before = func() { f(Other{k}) }
+	k.faults[k.changes+n] = at
 }
 
 func (k *Kernel) linkGone(name string) {

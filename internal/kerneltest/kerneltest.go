@@ -40,6 +40,8 @@ func (r Release) AtLeast(major, minor int) bool {
 type Options struct {
 	// Open makes a namespace that holds what Fixture says, for one test.
 	Open func(t *testing.T) Kernel
+	// DeleteLink removes a link of a namespace that Open made.
+	DeleteLink func(t *testing.T, k Kernel, name string)
 	// Release is what the namespace's kernel is, or imitates.
 	Release Release
 }
@@ -66,6 +68,7 @@ func Run(t *testing.T, o Options) {
 	t.Run("rules", o.rules)
 	t.Run("routes", o.routes)
 	t.Run("nexthops", o.nexthops)
+	t.Run("links", o.links)
 	t.Run("batches", o.batches)
 	t.Run("malformed", o.malformed)
 	t.Run("sysctls", o.sysctls)
