@@ -104,11 +104,9 @@ type field[T any] struct {
 	read func(d *decoder, n *yaml.Node, into *T)
 }
 
-// maxFields bounds the fields of one kind of mapping.
-const maxFields = 64
-
-// mapping reads the fields of a mapping. It returns which of them were there,
-// bit i for fields[i], and whether n was a mapping at all.
+// mapping reads the fields of a mapping, which may have up to 64. It returns
+// which of them were there, bit i for fields[i], and whether n was a mapping at
+// all.
 func mapping[T any](d *decoder, n *yaml.Node, into *T, fields []field[T]) (seen uint64, ok bool) {
 	if !d.plainNode(n) {
 		return 0, false
