@@ -54,7 +54,7 @@ Nothing survives a reboot by itself: --boot has the objects applied at boot.`,
 			return a.printResult(r)
 		},
 	}
-	files.add(c.Flags())
+	files.add(c)
 	f := c.Flags()
 	f.DurationVar(&opt.Confirm, "confirm", 0, "undo everything unless `viarule confirm` comes within this time")
 	f.BoolVar(&opt.Adopt, "adopt", false, "take over foreign rules and routes that are just what an object wants")

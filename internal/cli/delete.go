@@ -49,7 +49,7 @@ orphans too. What somebody else made is never touched.`,
 			return a.printResult(r)
 		},
 	}
-	files.add(c.Flags())
+	files.add(c)
 	f := c.Flags()
 	f.BoolVar(&opt.All, "all", false, "everything of viarule's in this namespace")
 	f.BoolVar(&opt.DryRun, "dry-run", false, "print what would be removed, and change nothing")

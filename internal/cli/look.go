@@ -48,7 +48,7 @@ status.`,
 			return nil
 		},
 	}
-	files.add(c.Flags())
+	files.add(c)
 	return c
 }
 

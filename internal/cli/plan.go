@@ -5,7 +5,6 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/viarule/viarule/internal/host"
 	"github.com/viarule/viarule/internal/plan"
@@ -16,8 +15,11 @@ import (
 // fileFlags are the flags of every command that reads objects.
 type fileFlags struct{ names []string }
 
-func (f *fileFlags) add(fs *pflag.FlagSet) {
-	fs.StringArrayVarP(&f.names, "file", "f", nil, "a YAML file with objects; - is standard input; may be given several times")
+func (f *fileFlags) add(c *cobra.Command) {
+	c.Flags().StringArrayVarP(&f.names, "file", "f", nil, "a YAML file with objects; - is standard input; may be given several times")
+	if err := c.MarkFlagFilename("file", "yaml", "yml"); err != nil {
+		panic(err) // no such flag: a mistake in the program
+	}
 }
 
 // load is read for commands that go on only where nothing is wrong; warnings are
@@ -81,7 +83,7 @@ kernel and changes nothing.`,
 			return nil
 		},
 	}
-	files.add(c.Flags())
+	files.add(c)
 	c.Flags().BoolVar(&opt.Adopt, "adopt", false, "take over foreign rules and routes that are just what an object wants")
 	c.Flags().BoolVar(&opt.Prune, "prune", false, "remove what bears viarule's mark and belongs to no object")
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 when there is something to change")

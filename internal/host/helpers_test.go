@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/viarule/viarule/internal/host"
-	"github.com/viarule/viarule/internal/netnstest"
 	"github.com/viarule/viarule/internal/spec"
 	"github.com/viarule/viarule/internal/specfile"
 )
@@ -25,12 +24,4 @@ func applyText(t testing.TB, h *host.Host, text string) *host.Result {
 		t.Fatal(err)
 	}
 	return r
-}
-
-// kernelText is all that `ip` knows of rules, routes and next hop objects.
-func kernelText(t testing.TB) string {
-	t.Helper()
-	return netnstest.Exec(t, "ip", "-d", "-N", "rule") + netnstest.Exec(t, "ip", "-d", "-N", "-6", "rule") +
-		netnstest.Exec(t, "ip", "-d", "-N", "route", "show", "table", "all") +
-		netnstest.Exec(t, "ip", "-d", "-N", "-6", "route", "show", "table", "all") + netnstest.Exec(t, "ip", "-d", "nexthop")
 }
