@@ -175,8 +175,6 @@ func (v *validator) checkNames() {
 		o := &v.objs[i]
 		here := place{o, -1, -1}
 		if first := seen[o.Ref]; first != nil {
-			where := here
-			where.obj = first
 			at := fmt.Sprintf("%s:%d", first.File, first.Pos.Line)
 			if first.File == o.File {
 				at = fmt.Sprintf("line %d", first.Pos.Line)
