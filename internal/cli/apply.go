@@ -56,7 +56,7 @@ Nothing survives a reboot by itself: --boot has the objects applied at boot.`,
 	}
 	files.add(c)
 	f := c.Flags()
-	f.DurationVar(&opt.Confirm, "confirm", 0, "undo everything unless `viarule confirm` comes within this time")
+	f.DurationVar(&opt.Confirm, "confirm", 0, "undo everything after this `time` unless viarule confirm comes before")
 	f.BoolVar(&opt.Adopt, "adopt", false, "take over foreign rules and routes that are just what an object wants")
 	f.BoolVar(&opt.Prune, "prune", false, "remove what bears viarule's mark and belongs to no object")
 	f.BoolVar(&opt.Boot, "boot", false, "have all objects of this host applied at boot, and when a link comes back")

@@ -94,8 +94,8 @@ It changes only what is its own.`,
 		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
 	f := root.PersistentFlags()
-	f.StringVar(&a.netns, "netns", "", "work on this network namespace: a name (ip netns) or a path")
-	f.StringVarP(&a.output, "output", "o", "text", "how to print: text, json or yaml")
+	f.StringVar(&a.netns, "netns", "", "work on this network `namespace`: a name (ip netns) or a path")
+	f.StringVarP(&a.output, "output", "o", "text", "how to print (`form`): text, json or yaml")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "say more: compiled rules, the time of each phase")
 	f.BoolVar(&a.noColor, "no-color", false, "no colours, on a terminal too")
 	completeNames(root, "netns", netnsNames)

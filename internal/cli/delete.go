@@ -54,6 +54,6 @@ orphans too. What somebody else made is never touched.`,
 	f.BoolVar(&opt.All, "all", false, "everything of viarule's in this namespace")
 	f.BoolVar(&opt.DryRun, "dry-run", false, "print what would be removed, and change nothing")
 	f.BoolVar(&opt.AllowCutOff, "allow-cut-off", false, "go on though this takes away the way of an SSH session or of the default gateway")
-	f.DurationVar(&opt.Confirm, "confirm", 0, "undo everything unless `viarule confirm` comes within this time")
+	f.DurationVar(&opt.Confirm, "confirm", 0, "undo everything after this `time` unless viarule confirm comes before")
 	return c
 }

@@ -16,7 +16,7 @@ import (
 type fileFlags struct{ names []string }
 
 func (f *fileFlags) add(c *cobra.Command) {
-	c.Flags().StringArrayVarP(&f.names, "file", "f", nil, "a YAML file with objects; - is standard input; may be given several times")
+	c.Flags().StringArrayVarP(&f.names, "file", "f", nil, "a YAML `file` with objects; - is standard input; may be given several times")
 	if err := c.MarkFlagFilename("file", "yaml", "yml"); err != nil {
 		panic(err) // no such flag: a mistake in the program
 	}
