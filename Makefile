@@ -47,7 +47,7 @@ lint: ## gofmt, vet, staticcheck, the import table
 fuzz: ## every fuzz target for FUZZTIME
 	@set -e; grep -rlE '^func Fuzz' --include='*_test.go' internal | xargs -n1 dirname | sort -u | while read -r d; do \
 	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9]*' $$d/*_test.go | awk '{print $$2}'); do \
-	    echo "== ./$$d $$f"; $(GO) test ./$$d -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME); done; done
+	    echo "== ./$$d $$f"; $(GO) test ./$$d -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x; done; done
 
 .PHONY: bench
 bench: deps build ## side by side with ip -batch and vishvananda/netlink; prints ratios

@@ -93,7 +93,24 @@ func (im *importer) rule(r *netstate.Rule) {
 	if r.Action == netstate.ToTable {
 		out.Table = im.tableRef(r.Table)
 	}
+	if why := refused(spec.RoutingPolicy{Rules: []spec.Rule{out}}); why != "" {
+		im.leaveOut(r, why)
+		return
+	}
 	im.Policy.Rules = append(im.Policy.Rules, out)
+}
+
+// refused says why a RoutingPolicy takes no such rule or route; empty: it does.
+// The kernel takes some that nobody means: a prefix with bits behind its length,
+// ports without a protocol.
+func refused(p spec.RoutingPolicy) string {
+	problems := spec.Validate([]spec.Object{{Ref: spec.Ref{Kind: spec.KindRoutingPolicy, Name: "import"}, Policy: &p}}, spec.Known{})
+	for i := range problems {
+		if problems[i].Severity == spec.Error {
+			return problems[i].What
+		}
+	}
+	return ""
 }
 
 func (im *importer) tableRef(id uint32) spec.TableRef {
@@ -150,6 +167,10 @@ func (im *importer) route(r *netstate.Route) {
 	if netstate.DefaultScope(r) != r.Scope {
 		scope := r.Scope
 		out.Scope = &scope
+	}
+	if why := refused(spec.RoutingPolicy{Tables: []spec.Table{{Name: im.tableName(r.Table), Routes: []spec.Route{out}}}}); why != "" {
+		im.leaveOut(r, why)
+		return
 	}
 	t := im.tables[r.Table]
 	if t == nil {
