@@ -156,12 +156,12 @@ func TestTreeSameDecisions(t *testing.T) {
 		rule -6 2000 from 2001:db8::/33 iif eth1 table 77 proto static
 		rule -6 5000 from all table 78 proto static`)
 	rapid.Check(t, func(t *rapid.T) {
-		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
-		fam := rapid.SampledFrom(netstate.Families[:]).Draw(t, "family")
-		size := rapid.IntRange(0, 300).Draw(t, "size")
-		spread := rapid.IntRange(0, 8).Draw(t, "spread")
-		byTo := rapid.Bool().Draw(t, "to")
-		fixed := rapid.IntRange(0, 3).Draw(t, "fixed") == 0
+		rnd := dice(t)
+		fam := netstate.Families[rnd.IntN(2)]
+		size := []int{0, 11, 20, 60, 120, 300}[rnd.IntN(6)]
+		spread := rnd.IntN(8)
+		byTo := rnd.IntN(2) == 0
+		fixed := rnd.IntN(4) == 0
 		empty := map[uint32]bool{5001: true, 5003: true}
 		f := base
 		var l list
@@ -189,7 +189,7 @@ func TestTreeSameDecisions(t *testing.T) {
 			})
 		}
 		grow(size)
-		for step := range rapid.IntRange(1, 8).Draw(t, "steps") {
+		for step := range 1 + rnd.IntN(8) {
 			w, ps := desired.Build([]spec.Object{object()}, f)
 			if spec.Failed(ps) {
 				t.Fatalf("%v", ps)
