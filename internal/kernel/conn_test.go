@@ -200,7 +200,11 @@ func TestWithoutPrivileges(t *testing.T) {
 // before it makes a rule that selects too much.
 func TestUnknownAttribute(t *testing.T) {
 	c := open(t)
-	for _, rule := range []string{"rule 1000 from all table 1000 unknown 0800640000000000", "rule -6 1000 from all table 1000 unknown 0800640000000000"} {
+	rules := []string{"rule 1000 from all table 1000 unknown 0800640000000000", "rule -6 1000 from all table 1000 unknown 0800640000000000"}
+	if !release(t).AtLeast(6, 12) {
+		rules = append(rules, "rule 1000 from all dscp 3 table 1000 proto 118", "rule -6 1000 from all dscp 0 table 1000 proto 118")
+	}
+	for _, rule := range rules {
 		_, failed := c.Apply(context.Background(), []netstate.Change{netstatetest.ParseChange(t, "+ "+rule)})
 		var f *kernel.FeatureError
 		if len(failed) != 1 || !errors.As(failed[0], &f) || !errors.Is(failed[0], kernel.ErrNotSupported) {

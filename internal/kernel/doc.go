@@ -12,7 +12,9 @@
 //
 // A dump that the kernel marks as interrupted (NLM_F_DUMP_INTR) is done again,
 // and after tornRetries times is ErrTornDump: an incomplete list never looks like
-// a missing route.
+// a missing route. Rules and IPv6 routes, whose torn dumps no kernel marks, are
+// read while a second socket listens for changes: see watch.go. A host that
+// changes thousands of them all the time may thus have no snapshot to give.
 //
 // What a kernel does not know is *FeatureError, which is ErrNotSupported. Nothing
 // here ever looks at the wording of a message. Rule attributes newer than Linux

@@ -44,11 +44,11 @@ func TestRecordSeeds(t *testing.T) {
 	)
 	// After the routes: the kernel looks for a gateway through the rules.
 	netnstest.IP(t,
-		"rule add pref 1 not from 10.0.0.0/8 to 10.1.0.0/16 iif v0 oif v1 fwmark 0x5/0xff ipproto tcp sport 7 dport 8-9 tos 0x10 uidrange 3-4 lookup 300",
+		"rule add pref 1 not from 10.0.0.0/8 to 10.1.0.0/16 iif v0 oif v1 fwmark 0x5/0xff ipproto 6 sport 7 dport 8-9 tos 0x10 uidrange 3-4 lookup 300",
 		"rule add pref 2 tun_id 77 realms 3/4 lookup 5 suppress_prefixlength 0 suppress_ifgroup 3",
 		"rule add pref 3 goto 5", "rule add pref 5 nop", "rule add pref 6 blackhole", "rule add pref 7 unreachable", "rule add pref 8 prohibit",
 		"rule add pref 9 l3mdev", "rule add pref 10 fwmark 5/0 lookup 7",
-		"-6 rule add pref 1 from 2001:db8::/32 to 2001:db8::/64 ipproto udp dport 53 lookup 70000", "-6 rule add pref 2 goto 9",
+		"-6 rule add pref 1 from 2001:db8::/32 to 2001:db8::/64 ipproto 17 dport 53 lookup 70000", "-6 rule add pref 2 goto 9",
 	)
 	c, err := Open("")
 	if err != nil {

@@ -2,6 +2,7 @@ package kernelfake
 
 import (
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -75,7 +76,7 @@ func (k *Kernel) reach(r *netstate.Route, h *netstate.Hop) (string, error) {
 		if r.Scope >= netstate.ScopeLink {
 			return "", refuse(unix.EINVAL, "Nexthop has invalid scope")
 		}
-		if k.own(h.Via, "") || h.Via.IsMulticast() || h.Via.IsLoopback() {
+		if k.own(h.Via) || h.Via.IsMulticast() || h.Via.IsLoopback() {
 			return "", invalid
 		}
 		return h.Dev, nil
@@ -135,7 +136,7 @@ func (k *Kernel) onLink(table uint32, h *netstate.Hop) string {
 // reach6 is ip6_validate_gw.
 func (k *Kernel) reach6(r *netstate.Route, h *netstate.Hop) (string, error) {
 	switch {
-	case k.own(h.Via, ""):
+	case k.own(h.Via):
 		return "", refuse(unix.EINVAL, "Gateway can not be a local address")
 	case h.Via.IsMulticast():
 		return "", refuse(unix.EINVAL, "Invalid gateway address")
@@ -150,14 +151,9 @@ func (k *Kernel) reach6(r *netstate.Route, h *netstate.Hop) (string, error) {
 	return "", unix.EHOSTUNREACH
 }
 
-// own says whether a is an address of this host, on the link if one is named.
-func (k *Kernel) own(a netip.Addr, dev string) bool {
-	for _, o := range k.addrs {
-		if o.Prefix.Addr() == a && (dev == "" || dev == o.Dev) {
-			return true
-		}
-	}
-	return false
+// own says whether a is an address of this host.
+func (k *Kernel) own(a netip.Addr) bool {
+	return slices.ContainsFunc(k.addrs, func(o netstate.Addr) bool { return o.Prefix.Addr() == a })
 }
 
 func (k *Kernel) link(name string) *netstate.Link {

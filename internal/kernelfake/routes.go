@@ -59,7 +59,7 @@ func (k *Kernel) addRoute(given netstate.Route, replace bool) error {
 	if err := k.checkHops(&r); err != nil {
 		return err
 	}
-	if r.Src.IsValid() && !k.own(r.Src, "") {
+	if r.Src.IsValid() && !k.own(r.Src) {
 		return refuse(unix.EINVAL, "Invalid source address")
 	}
 	g := groupOf(&r)

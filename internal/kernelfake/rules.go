@@ -59,7 +59,7 @@ func (k *Kernel) deleteRule(r netstate.Rule) error {
 	r = netstate.CanonicalRule(r)
 	list := k.rules[r.Family]
 	for i := range list {
-		if Matches(&r, &list[i]) {
+		if matches(&r, &list[i]) {
 			k.rules[r.Family] = slices.Delete(list, i, i+1)
 			return nil
 		}
@@ -67,10 +67,10 @@ func (k *Kernel) deleteRule(r netstate.Rule) error {
 	return unix.ENOENT
 }
 
-// Matches says whether a delete of want would take have: rule_find and
+// matches says whether a delete of want would take have: rule_find and
 // fib4_rule_compare or fib6_rule_compare. What want leaves out or has as zero
 // matches everything; not and the target of a goto are never looked at.
-func Matches(want, have *netstate.Rule) bool {
+func matches(want, have *netstate.Rule) bool {
 	differs := func(given, same bool) bool { return given && !same }
 	switch {
 	case want.Family != have.Family, want.Priority != have.Priority,
