@@ -23,7 +23,8 @@ type packet struct {
 }
 
 // walk goes through a list as fib_rules_lookup does. Tables that are not in
-// empty have a route for everything.
+// empty have a route for everything, but for local, which has none of these tests'
+// addresses.
 func walk(rules []netstate.Rule, p packet, empty map[uint32]bool) string {
 	way, _ := walkFrom(rules, p, empty)
 	return way
@@ -54,7 +55,7 @@ func walkFrom(rules []netstate.Rule, p packet, empty map[uint32]bool) (string, i
 		case netstate.Nop:
 			i++
 		case netstate.ToTable:
-			if !empty[r.Table] {
+			if !empty[r.Table] && r.Table != netstate.TableLocal {
 				return fmt.Sprint("table ", r.Table), n
 			}
 			i++
@@ -163,10 +164,20 @@ func randomAddr(rnd *rand.Rand, f netstate.Family) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// randomPrefix gives prefixes that are near each other and often overlap.
+// randomPrefix gives prefixes that are near each other and often overlap; with
+// spread 0 they are all over, with an odd one hosts of one network.
 func randomPrefix(rnd *rand.Rand, f netstate.Family, spread int) netip.Prefix {
 	b := randomAddr(rnd, f).AsSlice()
 	bits := len(b) * 8
+	if spread%2 == 1 && rnd.IntN(50) > 0 {
+		copy(b[:len(b)-1], []byte{10, 1, 0, 10, 0, 0, 10, 0, 0, 7, 0, 0, 0, 0, 0})
+		b[len(b)-2] = byte(rnd.IntN(spread))
+		if rnd.IntN(10) == 0 {
+			bits -= rnd.IntN(10)
+		}
+		a, _ := netip.AddrFromSlice(b)
+		return netip.PrefixFrom(a, bits).Masked()
+	}
 	if rnd.IntN(spread+1) > 0 {
 		// Only some bits differ, at the place that the dice say.
 		at := rnd.IntN(4) * len(b) / 4
