@@ -122,6 +122,9 @@ func (a *app) report(err error) int {
 		return exitNo
 	case errors.As(err, &input):
 		a.problems(a.err, input.Problems)
+		if input.Lacking() {
+			return exitFailed
+		}
 		return exitInput
 	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command"):
 		fmt.Fprintln(a.err, "viarule:", err)

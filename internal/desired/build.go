@@ -82,10 +82,14 @@ func (p part) String() string {
 	return fmt.Sprintf("%s, %s:%d", p.obj.Ref, p.obj.File, p.pos.Line)
 }
 
-func (b *builder) fail(p part, what, do string) { b.report(spec.Error, p, what, do) }
-func (b *builder) warn(p part, what, do string) { b.report(spec.Warning, p, what, do) }
+func (b *builder) fail(p part, what, do string) { b.report(p, spec.Problem{What: what, Do: do}) }
+func (b *builder) warn(p part, what, do string) {
+	b.report(p, spec.Problem{Severity: spec.Warning, What: what, Do: do})
+}
 
-func (b *builder) report(s spec.Severity, p part, what, do string) {
+// report adds a problem of a part, up to spec.MaxProblems of a severity for each
+// object.
+func (b *builder) report(p part, problem spec.Problem) {
 	if b.reported == nil {
 		b.reported = make(map[*spec.Object]*[2]int)
 	}
@@ -94,12 +98,11 @@ func (b *builder) report(s spec.Severity, p part, what, do string) {
 		n = new([2]int)
 		b.reported[p.obj] = n
 	}
-	if n[s]++; n[s] > spec.MaxProblems {
+	if n[problem.Severity]++; n[problem.Severity] > spec.MaxProblems {
 		return
 	}
-	b.problems = append(b.problems, spec.Problem{
-		Severity: s, Object: p.obj.Ref, File: p.obj.File, Pos: p.pos, Path: p.path, What: what, Do: do,
-	})
+	problem.Object, problem.File, problem.Pos, problem.Path = p.obj.Ref, p.obj.File, p.pos, p.path
+	b.problems = append(b.problems, problem)
 }
 
 // sortProblems puts them in the order in which a person reads the files, and

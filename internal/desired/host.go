@@ -257,6 +257,7 @@ type hopAnswer struct {
 	dev      string
 	key      string // the key of the route that is wrong
 	what, do string // what is empty where nothing is
+	lacking  bool   // a link is not there, or not up
 }
 
 // resolve finds the link of a next hop and checks it as the kernel would.
@@ -282,10 +283,10 @@ func (h *hostView) judge(q hopQuery) hopAnswer {
 	if q.dev != "" {
 		l := h.links[q.dev]
 		if l == nil {
-			return hopAnswer{key: "dev", what: fmt.Sprintf("no link named %s in this namespace; %s", q.dev, h.linkNames())}
+			return hopAnswer{key: "dev", lacking: true, what: fmt.Sprintf("no link named %s in this namespace; %s", q.dev, h.linkNames())}
 		}
 		if q.dev = l.Name; !l.Up && !q.local {
-			return hopAnswer{key: "dev", what: fmt.Sprintf("%s is down, and the kernel takes no routes through it", q.dev), do: fmt.Sprintf("set it up first (ip link set %s up)", q.dev)}
+			return hopAnswer{key: "dev", lacking: true, what: fmt.Sprintf("%s is down, and the kernel takes no routes through it", q.dev), do: fmt.Sprintf("set it up first (ip link set %s up)", q.dev)}
 		}
 	}
 	switch {

@@ -266,7 +266,7 @@ func (b *builder) setHop(w *writtenRoute, r *netstate.Route, hop *netstate.Hop, 
 		if pos.Line > 0 {
 			p.pos = pos
 		}
-		b.fail(p, a.what, a.do)
+		b.report(p, spec.Problem{What: a.what, Do: a.do, Lacking: a.lacking})
 		return false
 	}
 	hop.Via, hop.Dev, hop.OnLink = q.via, a.dev, q.onlink

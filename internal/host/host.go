@@ -91,6 +91,21 @@ func (e *InputError) Error() string {
 	return fmt.Sprintf("%s (and %d more)", e.Problems[0], len(e.Problems)-1)
 }
 
+// Lacking says whether nothing is wrong but what this host lacks: the same input
+// may be right on another host, or here when a link has come.
+func (e *InputError) Lacking() bool {
+	n := 0
+	for i := range e.Problems {
+		if p := &e.Problems[i]; p.Severity == spec.Error {
+			if !p.Lacking {
+				return false
+			}
+			n++
+		}
+	}
+	return n > 0
+}
+
 // Phase is a part of a command and how long it took.
 type Phase struct {
 	Name string        `json:"name"`

@@ -142,6 +142,9 @@ type Problem struct {
 	Path     string // spec.tables[0].routes[1].via
 	What     string // what is wrong, without the path
 	Do       string // what to do; may be empty
+	// Lacking says that the host lacks something that the object needs, such as
+	// a link: the same object may be right on another host, or later.
+	Lacking bool
 }
 
 // String is `file:line: path: what; do`.
