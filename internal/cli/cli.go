@@ -78,7 +78,6 @@ It changes only what is its own.`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			switch a.output {
 			case "text", "json", "yaml":
