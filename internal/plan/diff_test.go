@@ -249,7 +249,7 @@ func TestDiffRoutes(t *testing.T) {
 		name: "IPv6: ours beside a foreign route of its key is not changed",
 		have: "route -6 default via fe80::1 dev eth0 table 200 metric 1024 proto 118\nroute -6 default dev eth1 table 200 metric 1024 proto static",
 		want: "route -6 default via fe80::2 dev eth0 table 200 metric 1024 proto 118",
-		plan: "conflict route -6 default via fe80::1 dev eth0 table 200 metric 1024 proto 118 # a foreign route of the same key stands beside it, and a change would take that away (1)",
+		plan: "conflict route -6 default via fe80::1 dev eth0 table 200 metric 1024 proto 118 # another route of the same key stands beside it, and a change might take that away (1)",
 	}, {
 		name: "two of ours with one key: the wanted one stays",
 		have: "route default via 10.0.0.1 dev eth0 table 200 proto 118\nroute default via 10.0.0.2 dev eth0 table 200 proto 118",
@@ -319,6 +319,13 @@ func TestDiffRules(t *testing.T) {
 		       - rule 2200 from 10.3.0.0/16 table 1 proto 118 # another copy stands in its place
 		       - rule 2200 from 10.1.0.0/16 table 1 proto 118 # not wanted any more`,
 	}, {
+		name: "of two copies that a killed run left the last is kept, for a delete takes the first",
+		have: "rule 2200 from 10.1.0.0/16 table 1 proto 118\nrule 2200 from 10.0.0.0/8 table 2 proto 118\nrule 2200 from 10.1.0.0/16 table 1 proto 118",
+		want: "rule 2200 from 10.1.0.0/16 table 1 proto 118\nrule 2200 from 10.0.0.0/8 table 2 proto 118",
+		plan: `+ rule 2200 from 10.0.0.0/8 table 2 proto 118 # order among equal priorities (2)
+		       - rule 2200 from 10.0.0.0/8 table 2 proto 118 # another copy stands in its place
+		       - rule 2200 from 10.1.0.0/16 table 1 proto 118 # another copy stands in its place`,
+	}, {
 		name: "a delete would hit another rule of ours that goes: that one first",
 		have: "rule 2200 from 10.1.0.0/16 table 1 proto 118\nrule 2200 from all table 1 proto 118",
 		old:  "rule 2200 from 10.1.0.0/16 table 1 proto 118\nrule 2200 from all table 1 proto 118",
@@ -368,6 +375,26 @@ func TestDiffRules(t *testing.T) {
 		plan: `satisfied rule 2200 from 10.1.0.0/16 table 1 proto 4 # a rule of proto static provides it (1)
 		       conflict rule 2200 from 10.1.0.0/16 table 1 proto 4 # it cannot be taken over: another foreign rule of the same priority stands behind it (1)`,
 	}, {
+		name:  "what the kernel made by itself is not taken over",
+		adopt: true,
+		have:  "rule 1000 from all l3mdev proto kernel\nrule -6 1000 from all l3mdev proto kernel",
+		want:  "rule 1000 from all l3mdev proto 118",
+		plan:  "satisfied rule 1000 from all l3mdev proto 2 # a rule of proto kernel provides it (1)",
+	}, {
+		name: "a rule of ours that must come behind a foreign one of its priority is made anew there",
+		have: "rule 2200 from 10.1.0.0/16 table 2 proto 118\nrule 2200 from 10.3.0.0/16 table 2 proto 118\nrule 2200 from 10.1.1.0/24 table 1 proto static",
+		want: "rule 2200 from 10.1.1.0/24 table 1 proto 118\nrule 2200 from 10.3.0.0/16 table 2 proto 118\nrule 2200 from 10.1.0.0/16 table 2 proto 118",
+		plan: `+ rule 2200 from 10.1.0.0/16 table 2 proto 118 # order among equal priorities (3)
+		       - rule 2200 from 10.1.0.0/16 table 2 proto 118 # another copy stands in its place
+		       satisfied rule 2200 from 10.1.1.0/24 table 1 proto 4 # a rule of proto static provides it (1)`,
+	}, {
+		name: "copies of a rule that goes count where the first stands",
+		have: "rule 2200 from 10.1.0.0/16 table 1 proto 118\nrule 2200 from 10.0.0.0/8 table 2 proto 118\nrule 2200 from 10.1.0.0/16 table 1 proto 118",
+		old:  "rule 2200 from 10.1.0.0/16 table 1 proto 118\nrule 2200 from 10.0.0.0/8 table 2 proto 118",
+		plan: `- rule 2200 from 10.0.0.0/8 table 2 proto 118 # not wanted any more
+		       - rule 2200 from 10.1.0.0/16 table 1 proto 118 # not wanted any more
+		       - rule 2200 from 10.1.0.0/16 table 1 proto 118 # not wanted any more`,
+	}, {
 		name:  "without a protocol a foreign rule may not be hit: not taken over",
 		adopt: true,
 		have:  "rule 2200 from 10.1.0.0/16 to 10.2.0.0/16 table 1 proto static\nrule 2200 from 10.1.0.0/16 table 1",
@@ -382,4 +409,36 @@ func TestDiffRules(t *testing.T) {
 		       conflict rule 0 from 10.0.0.0/8 table 7 proto 118 # rules of the priorities 0, 32766 and 32767 are never changed (1)
 		       orphan rule 32766 from all table 254 proto 118 # rules of the priorities 0, 32766 and 32767 are never changed`,
 	}})
+}
+
+func TestCommute(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want bool
+	}{
+		{"rule 1 from 10.1.0.0/16 table 1", "rule 1 from 10.2.0.0/16 table 2", true},
+		{"rule 1 from 10.1.0.0/16 table 1", "rule 1 from 10.0.0.0/8 table 2", false},
+		{"rule 1 from 10.1.0.0/16 table 1", "rule 1 from 10.0.0.0/8 table 1 proto 4", true},
+		{"rule 1 from 10.1.0.0/16 table 1", "rule 1 from 10.0.0.0/8 table 1 suppress_prefixlength 0", false},
+		{"rule 1 from 10.1.0.0/16 table 1", "rule 1 from 10.0.0.0/8 nop", true},
+		{"rule 1 not from 10.1.0.0/16 table 1", "rule 1 from 10.2.0.0/16 table 2", false},
+		{"rule 1 from all table 1", "rule 1 from 10.2.0.0/16 table 2", false},
+		{"rule 1 from all to 10.1.0.0/16 table 1", "rule 1 from all to 10.2.0.0/16 table 2", true},
+		{"rule 1 from all iif a table 1", "rule 1 from all iif b table 2", true},
+		{"rule 1 from all iif a table 1", "rule 1 from all oif b table 2", false},
+		{"rule 1 from all fwmark 0x1/0x3 table 1", "rule 1 from all fwmark 0x2/0x6 table 2", true},
+		{"rule 1 from all fwmark 0x1/0x1 table 1", "rule 1 from all fwmark 0x2/0x2 table 2", false},
+		{"rule 1 from all dport 80-90 table 1", "rule 1 from all dport 91 table 2", true},
+		{"rule 1 from all dport 80-90 table 1", "rule 1 from all dport 90-95 table 2", false},
+		{"rule 1 from all dport 80 table 1", "rule 1 from all table 2", false},
+		{"rule 1 from all uidrange 0-9 table 1", "rule 1 from all uidrange 10-11 table 2", true},
+		{"rule -6 1 from 2001:db8::/33 table 1", "rule -6 1 from 2001:db8:8000::/33 table 2", true},
+		{"rule -6 1 from 2001:db8::/32 table 1", "rule -6 1 from 2001:db8:8000::/33 table 2", false},
+		{"rule 1 from 10.1.0.0/16 table 1 unknown 01", "rule 1 from 10.0.0.0/8 table 1", false},
+	} {
+		a, b := netstatetest.ParseRule(t, tt.a), netstatetest.ParseRule(t, tt.b)
+		if commute(&a, &b) != tt.want || commute(&b, &a) != tt.want {
+			t.Errorf("commute(%s, %s) is not %t", tt.a, tt.b, tt.want)
+		}
+	}
 }

@@ -344,14 +344,23 @@ func TestRandomLists(t *testing.T) {
 				probes = append(probes, packet{address(f, net, host), address(f, net, host)})
 			}
 		}
-		old := desired.Want{}
+		var wants []desired.Want // all so far; records keep what kills leave
 		for range 3 {
 			var want desired.Want
 			for _, r := range draw("ours", netstate.ProtocolObject) {
 				want.Rules = append(want.Rules, desired.Rule{Rule: r})
 			}
-			checkRun(t, k, want, union(old, want), false, probes)
-			old = want
+			wants = append(wants, want)
+			p := Diff(input(k, want, union(wants...), false))
+			if n := len(p.Ops); n > 0 && rapid.Bool().Draw(t, "killed") {
+				for i := range p.Ops[:rapid.IntRange(0, n-1).Draw(t, "after")] {
+					if err := k.apply(&p.Ops[i].Change); err != nil {
+						t.Fatal(err)
+					}
+				}
+				continue
+			}
+			checkRun(t, k, want, union(wants...), false, probes)
 		}
 	})
 }

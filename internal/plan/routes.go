@@ -79,7 +79,7 @@ func anyOurs(routes []netstate.Route) bool {
 // want decides on one wanted route.
 func (d *routeDiff) want(w *desired.Route) {
 	d.chain = d.index.find(&w.Route, d.chain[:0])
-	exact, foreign := -1, false // foreign: something of others stands before exact, or anywhere
+	exact, foreign := -1, false // foreign: something of others stands before exact
 	for _, i := range d.chain {
 		d.seen[i] = true
 		if exact < 0 {
@@ -99,7 +99,7 @@ func (d *routeDiff) want(w *desired.Route) {
 	case exact >= 0:
 		// It is there.
 	default:
-		d.change(w, foreign)
+		d.change(w)
 	}
 	if len(d.chain) > 1 {
 		d.dropExtras(w, exact)
@@ -107,13 +107,13 @@ func (d *routeDiff) want(w *desired.Route) {
 }
 
 // change decides on a wanted route whose key is there, but not as it is wanted.
-func (d *routeDiff) change(w *desired.Route, foreign bool) {
+func (d *routeDiff) change(w *desired.Route) {
 	first := &d.have[d.chain[0]]
 	switch {
-	case ours(first.Protocol) && (!foreign || w.Family == netstate.IPv4):
+	case ours(first.Protocol) && (len(d.chain) == 1 || w.Family == netstate.IPv4):
 		d.replace(w, first, routeChange(first, &w.Route))
 	case ours(first.Protocol):
-		d.conflict(w, first, "a foreign route of the same key stands beside it, and a change would take that away")
+		d.conflict(w, first, "another route of the same key stands beside it, and a change might take that away")
 	case !sameRouteButMark(first, &w.Route):
 		d.conflict(w, first, "a foreign route of the same key is in the way")
 	case d.adopt && first.Protocol != kernelMade && (len(d.chain) == 1 || w.Family == netstate.IPv4):

@@ -45,7 +45,11 @@ func (d *ruleDiff) checkSpan(sp *span) {
 			if d.exact {
 				return
 			}
-			d.p.Conflicts = append(d.p.Conflicts, Finding{Rule: r, Origin: sp.origin, What: "it stands between the rules of a tree, which packets jump over"})
+			what := "it stands between the rules of a tree, which packets jump over"
+			if ours(r.Protocol) {
+				what += "; no record says whose it is, so only pruning removes it"
+			}
+			d.p.Conflicts = append(d.p.Conflicts, Finding{Rule: r, Origin: sp.origin, What: what})
 		}
 	}
 	for _, g := range d.within(sp.gate, sp.end) {

@@ -149,6 +149,18 @@ func TestDiffTrees(t *testing.T) {
 		       - rule 2210 from all goto 2290 proto 118 # gate: the tree is gone
 		       - rule 2290 from all nop proto 118 # not wanted any more`,
 	}, {
+		name: "a tree with something else in it goes without a gate, which would lead past that",
+		have: tree + "rule 2250 from 10.9.0.0/16 table 7 proto static",
+		old:  tree,
+		plan: `- rule 2211 not from 10.0.0.0/8 goto 2290 proto 118 # not wanted any more
+		       - rule 2212 from 10.0.0.0/9 goto 2290 proto 118 # not wanted any more
+		       - rule 2212 from 10.1.0.2 table 5002 proto 118 # not wanted any more
+		       - rule 2212 from 10.1.0.1 table 5001 proto 118 # not wanted any more
+		       - rule 2212 from 10.128.0.0/9 goto 2213 proto 118 # not wanted any more
+		       - rule 2213 from 10.128.0.0/9 goto 2290 proto 118 # not wanted any more
+		       - rule 2213 from 10.200.0.1 table 5001 proto 118 # not wanted any more
+		       - rule 2290 from all nop proto 118 # not wanted any more`,
+	}, {
 		name: "a tree that was half removed goes on",
 		have: `rule 2210 from all goto 2290 proto 118
 		       rule 2213 from 10.200.0.1 table 5001 proto 118
