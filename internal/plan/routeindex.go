@@ -12,32 +12,45 @@ import (
 // most of the time of a large Diff on hashing and copying keys of 80 bytes.
 type routeIndex struct {
 	routes []netstate.Route
-	slots  []int32         // open addressing; index of the first route of a key plus 1
-	next   map[int32]int32 // further routes of the same key, in the state's order
+	slots  []routeSlot     // open addressing
+	next   map[int32]int32 // further routes of the same key, in the state's order; nil: all keys differ
+	guess  int             // where the next route to be found may be: lists are mostly in one order
+}
+
+type routeSlot struct {
+	first int32  // index of the first route of a key plus 1; 0: empty
+	tag   uint32 // of the key's hash, so that routes of other keys need not be looked at
 }
 
 func newRouteIndex(routes []netstate.Route) *routeIndex {
-	x := &routeIndex{routes: routes, slots: make([]int32, 1<<bits.Len(uint(2*len(routes)+1)))}
+	x := &routeIndex{routes: routes, slots: make([]routeSlot, 1<<bits.Len(uint(2*len(routes)+1)))}
 	// Backwards, so that a slot ends up with the first route of its key.
 	for i := len(routes) - 1; i >= 0; i-- {
 		s := x.slot(&routes[i])
-		if was := x.slots[s]; was != 0 {
+		if was := s.first; was != 0 {
 			if x.next == nil {
 				x.next = make(map[int32]int32)
 			}
 			x.next[int32(i)] = was - 1
 		}
-		x.slots[s] = int32(i) + 1
+		s.first = int32(i) + 1
 	}
 	return x
 }
 
 // slot returns where the routes of r's key are, or the empty slot where they
 // would be.
-func (x *routeIndex) slot(r *netstate.Route) int {
+func (x *routeIndex) slot(r *netstate.Route) *routeSlot {
+	h := hashKey(r)
+	tag := uint32(h >> 32)
 	mask := len(x.slots) - 1
-	for s := int(hashKey(r)) & mask; ; s = (s + 1) & mask {
-		if i := x.slots[s]; i == 0 || sameKey(&x.routes[i-1], r) {
+	for i := int(h) & mask; ; i = (i + 1) & mask {
+		s := &x.slots[i]
+		if s.first == 0 {
+			s.tag = tag
+			return s
+		}
+		if s.tag == tag && sameKey(&x.routes[s.first-1], r) {
 			return s
 		}
 	}
@@ -46,21 +59,24 @@ func (x *routeIndex) slot(r *netstate.Route) int {
 // find appends to buf the indexes of all routes that have r's key, in the
 // state's order, which is the kernel's order of preference.
 func (x *routeIndex) find(r *netstate.Route, buf []int32) []int32 {
-	i := x.slots[x.slot(r)] - 1
+	if x.next == nil && x.guess < len(x.routes) && sameKey(&x.routes[x.guess], r) {
+		buf = append(buf, int32(x.guess))
+		x.guess++
+		return buf
+	}
+	i := x.slot(r).first - 1
 	if i < 0 {
 		return buf
 	}
 	buf = append(buf, i)
-	if x.next != nil {
-		for {
-			n, ok := x.next[i]
-			if !ok {
-				break
-			}
-			buf, i = append(buf, n), n
+	x.guess = int(i) + 1
+	for {
+		n, ok := x.next[i]
+		if !ok {
+			return buf
 		}
+		buf, i = append(buf, n), n
 	}
-	return buf
 }
 
 func sameKey(a, b *netstate.Route) bool {
