@@ -31,7 +31,7 @@ func (t *standingTree) edit(r run, contents map[content]int32, most int) (out *t
 	e.each(e.order)
 	n := len(r.pfx)
 	width := int(t.last - t.first)
-	poor = 2*kept < n || grew && (biggest > 4*e.most || copies > copiesMost*n+1024) || width > 8*(n/(leafFill/2)+4)+32
+	poor = e.cramped || 2*kept < n || grew && (biggest > 4*e.most || copies > copiesMost*n+1024) || width > 8*(n/(leafFill/2)+4)+32
 	return e.tree, poor
 }
 
@@ -40,6 +40,8 @@ type editor struct {
 	*tree
 	taken map[uint32]bool // priorities of groups, of those that go too
 	most  int             // how many rules a group may have before it is split
+	// cramped says that a group had to end in a goto for all packets.
+	cramped bool
 }
 
 // free finds a priority for a new group that g leads to.
@@ -84,6 +86,8 @@ func (e *editor) widen() {
 	half := old.cut(1)
 	if e.split(e.root, pfx{}.half(!half.bit(0))) != nil {
 		e.root.exit = half
+	} else {
+		e.cramped = true
 	}
 }
 
