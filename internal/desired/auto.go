@@ -20,7 +20,7 @@ func (s *ruleSet) placeAuto(fixedTrees []span) {
 		trees = append(trees, t.span)
 	}
 	inTrees := makeSpans(trees)
-	standing := make(map[netstate.Rule]standingRule) // plain rules of the band
+	b.plain = make(map[netstate.Rule]standingRule)
 	for _, r := range s.ours {
 		at := span{r.Priority, r.Priority}
 		ours = append(ours, at)
@@ -33,8 +33,8 @@ func (s *ruleSet) placeAuto(fixedTrees []span) {
 		content := *r.Rule
 		content.Priority = 0
 		_, barred := hard.meets(at)
-		if _, twice := standing[content]; !twice && !barred {
-			standing[content] = r
+		if _, twice := b.plain[content]; !twice && !barred {
+			b.plain[content] = r
 		}
 	}
 	// What is skipped while a tree that stands is taken away must not be in its
@@ -43,14 +43,6 @@ func (s *ruleSet) placeAuto(fixedTrees []span) {
 	b.forRules = makeSpans(hard, trees)
 	b.forTrees = makeSpans(hard, trees, ours)
 	s.makeSlots(b, hard)
-	for i := range b.slots {
-		sl := &b.slots[i]
-		if sl.run == nil {
-			if r, ok := standing[sl.rules[0].Rule]; ok {
-				sl.order, sl.stands = r.index, span{r.Priority, r.Priority}
-			}
-		}
-	}
 	if !s.settle(b) {
 		s.b.fail(s.auto[0].at.key(""), fmt.Sprintf("there is no free priority from %d to %d for the %s rules without a priority", b.first, b.last, s.family),
 			"give the rules priorities, or remove rules of others from there")
@@ -119,9 +111,14 @@ func (s *ruleSet) makeSlots(b *band, hard spans) {
 	})
 }
 
+// addPlain adds rules, each with the place where it stands.
 func (b *band) addPlain(rules []rule) {
 	for i := range rules {
-		b.slots = append(b.slots, slot{rules: rules[i : i+1], order: -1})
+		sl := slot{rules: rules[i : i+1], order: -1}
+		if r, ok := b.plain[rules[i].Rule]; ok {
+			sl.order, sl.stands = r.index, span{r.Priority, r.Priority}
+		}
+		b.slots = append(b.slots, sl)
 	}
 }
 

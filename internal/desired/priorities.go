@@ -3,6 +3,8 @@ package desired
 import (
 	"cmp"
 	"slices"
+
+	"github.com/viarule/viarule/internal/netstate"
 )
 
 // slot is what needs a place of its own in the band: a rule, or a tree.
@@ -27,7 +29,10 @@ type band struct {
 	// forRules are priorities that no rule may have, forTrees such that no tree
 	// may have.
 	forRules, forTrees spans
-	standing           []uint32 // priorities of ours that stand, trees excepted; sorted
+	// plain are our rules that stand in the band, trees excepted, by what they are
+	// but for their priority; standing are the priorities of all of them, sorted.
+	plain    map[netstate.Rule]standingRule
+	standing []uint32
 }
 
 // findKept marks the slots that stay: of those that stand in the right order the
