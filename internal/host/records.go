@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/record"
 	"github.com/viarule/viarule/internal/rttables"
 	"github.com/viarule/viarule/internal/spec"
@@ -61,6 +62,16 @@ func standing(d *draft) map[spec.Ref]*record.Object {
 			r.Tables = map[string]uint32{}
 		}
 		r.Tables[w.Tables[i].Name] = w.Tables[i].ID
+	}
+	rules, routes := make(map[*record.Object]int), make(map[*record.Object]int)
+	for i := range w.Rules {
+		rules[of[w.Rules[i].Origin.Object]]++
+	}
+	for i := range w.Routes {
+		routes[of[w.Routes[i].Origin.Object]]++
+	}
+	for _, r := range of {
+		r.Rules, r.Routes = make([]netstate.Rule, 0, rules[r]), make([]netstate.RouteKey, 0, routes[r])
 	}
 	for i := range w.Rules {
 		r := of[w.Rules[i].Origin.Object]

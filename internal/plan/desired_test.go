@@ -116,8 +116,8 @@ func TestTreesOfDesired(t *testing.T) {
 			for range 60 {
 				probes = append(probes, packet{randomSource(rnd, f, nets, 0).Addr(), netip.Addr{}})
 			}
-			for i := range p.Trees { // what changes is looked at
-				for _, r := range p.Trees[i].Remove {
+			for i := range p.Trees() { // what changes is looked at
+				for _, r := range p.Trees()[i].Remove {
 					probes = append(probes, packet{r.From.Addr(), netip.Addr{}})
 				}
 			}

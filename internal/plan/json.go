@@ -63,7 +63,7 @@ type (
 func (p Plan) MarshalJSON() ([]byte, error) {
 	out := jsonPlan{
 		Ops:       make([]jsonOp, len(p.Ops)),
-		Trees:     make([]jsonTree, len(p.Trees)),
+		Trees:     make([]jsonTree, len(p.Trees())),
 		Satisfied: jsonFindings(p.Satisfied),
 		Conflicts: jsonFindings(p.Conflicts),
 		Orphans:   jsonFindings(p.Orphans),
@@ -92,8 +92,8 @@ func (p Plan) MarshalJSON() ([]byte, error) {
 			return nil, fmt.Errorf("write a plan as JSON: op %d has no object", i)
 		}
 	}
-	for i := range p.Trees {
-		c := &p.Trees[i]
+	for i := range p.Trees() {
+		c := &p.trees[i]
 		j := jsonTree{Family: c.Family.String(), Gate: c.Gate, End: c.End, Rules: c.Rules, Operations: p.treeOps(c),
 			Add: make([]string, len(c.Add)), Remove: make([]string, len(c.Remove))}
 		for k := range c.Add {

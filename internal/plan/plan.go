@@ -33,8 +33,9 @@ type Plan struct {
 	Satisfied []Finding // wanted, and provided by a foreign object: left as it is
 	Conflicts []Finding // wanted, but a foreign object stands in the way
 	Orphans   []Finding // ours by mark, but no record says whose
-	// Trees says what the compiled ops mean in the users' rules.
-	Trees []TreeChange
+
+	trees  []TreeChange // what Trees returns
+	edited []*ruleDiff  // what Trees has not looked at yet
 }
 
 // TreeChange is what a plan changes in one goto tree, in the users' rules.

@@ -39,7 +39,7 @@ func (d *ruleDiff) run() {
 	}
 	d.planOldSpans()
 	d.emit()
-	d.summarise(d.listed)
+	d.p.edited = append(d.p.edited, d)
 }
 
 // walk finds the priorities at which something may have to change.

@@ -1,6 +1,10 @@
 package plan
 
-import "github.com/viarule/viarule/internal/netstate"
+import (
+	"slices"
+
+	"github.com/viarule/viarule/internal/netstate"
+)
 
 // The stages of a plan, in the order in which they are sent. New before old:
 // whatever the old way needs goes only when all of the new way stands.
@@ -26,6 +30,9 @@ type stages [numStages][]Op
 
 func (s *stages) add(stage int, op Op) {
 	op.Stage = stage
+	if n := len(s[stage]); n == cap(s[stage]) {
+		s[stage] = slices.Grow(s[stage], max(n, 64)) // append grows a long list in small steps
+	}
 	s[stage] = append(s[stage], op)
 }
 

@@ -43,8 +43,8 @@ func (p *Plan) WriteText(w io.Writer, style Style) error {
 		t.flush(h)
 	}
 	if !style.Verbose {
-		for i := range p.Trees {
-			t.tree(&p.Trees[i], p.treeOps(&p.Trees[i]))
+		for i := range p.Trees() {
+			t.tree(&p.trees[i], p.treeOps(&p.trees[i]))
 		}
 	}
 	t.findings("satisfied: a foreign object provides it, and stays as it is", '=', p.Satisfied)
@@ -87,8 +87,8 @@ func (p *Plan) counts() (add, change, remove int) {
 			remove++
 		}
 	}
-	for i := range p.Trees {
-		add, remove = add+len(p.Trees[i].Add), remove+len(p.Trees[i].Remove)
+	for _, c := range p.Trees() {
+		add, remove = add+len(c.Add), remove+len(c.Remove)
 	}
 	return add, change, remove
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"math"
 	"slices"
 
@@ -8,20 +9,31 @@ import (
 	"github.com/viarule/viarule/internal/netstate"
 )
 
-// summarise says what the edits of the family's trees mean in the user's rules.
-// A rule of the user may stand in several leaves, and leaves are rebuilt for
-// reasons of their own, so ops are not what the user wants to read.
-func (d *ruleDiff) summarise(listed []desired.Rule) {
-	first := len(d.p.Trees)
+// Trees says what the plan changes in goto trees, in the users' rules. A rule of
+// the user may stand in several leaves, and leaves are rebuilt for reasons of
+// their own, so ops are not what the user wants to read. It is worked out at the
+// first call, since it takes longer than the plan itself, and nothing but the
+// plan's text needs it.
+func (p *Plan) Trees() []TreeChange {
+	for _, d := range p.edited {
+		p.trees = d.summarise(p.trees)
+	}
+	p.edited = nil
+	return p.trees
+}
+
+// summarise adds what the edits of the family's trees mean.
+func (d *ruleDiff) summarise(trees []TreeChange) []TreeChange {
+	first := len(trees)
 	index := make(map[*span]int)
 	change := func(sp *span) *TreeChange {
 		i, ok := index[sp]
 		if !ok {
-			i = len(d.p.Trees)
+			i = len(trees)
 			index[sp] = i
-			d.p.Trees = append(d.p.Trees, TreeChange{Family: sp.family, Gate: sp.gate, End: sp.end, Rules: sp.rules})
+			trees = append(trees, TreeChange{Family: sp.family, Gate: sp.gate, End: sp.end, Rules: sp.rules})
 		}
-		return &d.p.Trees[i]
+		return &trees[i]
 	}
 	for _, g := range d.groups {
 		if g.span == nil || g.span.blocked || len(g.adds) == 0 && len(g.dels) == 0 {
@@ -39,8 +51,8 @@ func (d *ruleDiff) summarise(listed []desired.Rule) {
 			}
 		}
 	}
-	if len(d.p.Trees) == first {
-		return
+	if len(trees) == first {
+		return trees
 	}
 	stood := make(map[netstate.Rule]bool, len(d.have))
 	for i := range d.have {
@@ -52,13 +64,14 @@ func (d *ruleDiff) summarise(listed []desired.Rule) {
 	for i := range d.want {
 		stays[noPriority(&d.want[i].Rule)] = true
 	}
-	order := make(map[netstate.Rule]int, len(listed))
-	for i := range listed {
-		order[noPriority(&listed[i].Rule)] = i
+	order := make(map[netstate.Rule]int, len(d.listed))
+	for i := range d.listed {
+		order[noPriority(&d.listed[i].Rule)] = i
 	}
-	for i := first; i < len(d.p.Trees); i++ {
-		d.p.Trees[i].finish(stood, stays, listed, order)
+	for i := first; i < len(trees); i++ {
+		trees[i].finish(stood, stays, d.listed, order)
 	}
+	return trees
 }
 
 // leaf says whether a rule of a tree stands for one that a user wrote.
@@ -77,24 +90,19 @@ func (c *TreeChange) finish(stood, stays map[netstate.Rule]bool, listed []desire
 	c.Add = slices.DeleteFunc(c.Add, func(r desired.Rule) bool { return once(&r.Rule, stood) })
 	clear(seen)
 	c.Remove = slices.DeleteFunc(c.Remove, func(r netstate.Rule) bool { return once(&r, stays) })
-	at := func(r *desired.Rule) int {
-		if i, ok := order[noPriority(&r.Rule)]; ok {
-			return i
-		}
-		return math.MaxInt
+	type placed struct {
+		at   int
+		rule desired.Rule
 	}
-	slices.SortStableFunc(c.Add, func(a, b desired.Rule) int {
-		switch i, j := at(&a), at(&b); {
-		case i < j:
-			return -1
-		case i > j:
-			return 1
-		}
-		return 0
-	})
+	list := make([]placed, len(c.Add))
 	for i := range c.Add {
-		if j := at(&c.Add[i]); j < len(listed) {
-			c.Add[i] = listed[j]
+		list[i] = placed{math.MaxInt, c.Add[i]}
+		if at, ok := order[noPriority(&c.Add[i].Rule)]; ok {
+			list[i] = placed{at, listed[at]}
 		}
+	}
+	slices.SortStableFunc(list, func(a, b placed) int { return cmp.Compare(a.at, b.at) })
+	for i := range list {
+		c.Add[i] = list[i].rule
 	}
 }
