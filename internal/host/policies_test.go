@@ -40,7 +40,9 @@ func TestOnePolicyMore(t *testing.T) {
 				{"one more at the end", func() { list = append(list, extra(33)) }},
 				{"one more at the start", func() { list = slices.Insert(list, 0, extra(7)) }},
 				{"one less", func() { list = slices.Delete(list, 7_777, 7_778) }},
-				{"another table", func() { list[123] = strings.NewReplacer("up0", "up1", "up1", "up2", "up2", "up3", "up3", "up0").Replace(list[123]) }},
+				{"another table", func() {
+					list[123] = strings.NewReplacer("up0", "up1", "up1", "up2", "up2", "up3", "up3", "up0").Replace(list[123])
+				}},
 			} {
 				change.do()
 				p, err := h.Plan(t.Context(), parse(t, say()), host.PlanOptions{})
