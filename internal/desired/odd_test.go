@@ -54,6 +54,9 @@ func TestDamagedTrees(t *testing.T) {
 					return r.Family == fam && r.Protocol == netstate.ProtocolObject && r.Priority < rules[at].Priority
 				})
 			case 5:
+				for rules[at].Action != netstate.Goto && at > 0 {
+					at--
+				}
 				rules[at].Goto++
 			}
 			sortRules(rules)
@@ -90,6 +93,40 @@ func owned(rules []netstate.Rule) (out []desired.Rule) {
 		}
 	}
 	return out
+}
+
+// TestTreeIsMended: what a small damage leaves of a tree is gone on with.
+func TestTreeIsMended(t *testing.T) {
+	for _, fam := range netstate.Families {
+		objs := []spec.Object{sources("a", counting(fam, 300), constant[uint32](1, 300), nil)}
+		base := kernelFacts(t, filled)
+		w, _ := build(t, objs, base)
+		for name, damage := range map[string]func(rules []netstate.Rule) []netstate.Rule{
+			"a gate was left standing": func(rules []netstate.Rule) []netstate.Rule {
+				return append(rules, netstate.Rule{Family: fam, Priority: w.Trees[0].Gate, Action: netstate.Goto, Goto: w.Trees[0].End, Protocol: netstate.ProtocolObject})
+			},
+			"a rule was changed": func(rules []netstate.Rule) []netstate.Rule {
+				i := slices.IndexFunc(rules, func(r netstate.Rule) bool { return r.Table == 1 && r.Family == fam })
+				rules[i].IIF = "eth1"
+				return rules
+			},
+			"a rule is gone": func(rules []netstate.Rule) []netstate.Rule {
+				i := slices.IndexFunc(rules, func(r netstate.Rule) bool { return r.Table == 1 && r.Family == fam })
+				return slices.Delete(rules, i, i+1)
+			},
+		} {
+			f := apply(base, w)
+			f.State.Rules = damage(f.State.Rules)
+			sortRules(f.State.Rules)
+			again, _ := build(t, objs, f)
+			if len(again.Trees) != 1 || again.Trees[0].Gate != w.Trees[0].Gate {
+				t.Errorf("%s %s: %v", fam, name, again.Trees)
+			}
+			if c := ops(owned(f.State.Rules), again.Rules); c > 5 {
+				t.Errorf("%s %s: %d writes", fam, name, c)
+			}
+		}
+	}
 }
 
 // TestSomebodyComesIntoATree: the tree moves out of the way of a foreign rule, and
@@ -206,6 +243,24 @@ func TestFixedTrees(t *testing.T) {
 		have:  "rule 1006 from 10.0.0.6 table 1 proto static",
 		trees: "1007-1019 of 193",
 	}, {
+		name: "another rule of ours at the first and the last priority stays outside",
+		objs: []spec.Object{sources("a", prefixes, constant[uint32](1, len(prefixes)), func(i int, r *spec.Rule) {
+			r.Priority = netstate.Some(1000 + uint32(i+1)/2)
+			if i == 0 || i == 199 {
+				r.IIF = "eth1"
+			}
+		})},
+		trees: "1001-1013 of 198",
+	}, {
+		name: "rules in between part them",
+		objs: []spec.Object{sources("a", prefixes, constant[uint32](1, len(prefixes)), func(i int, r *spec.Rule) {
+			r.Priority = netstate.Some(1000 + uint32(i)/3)
+			if i == 98 || i == 102 {
+				r.IIF = "eth1"
+			}
+		})},
+		trees: "1000-1009 of 98, 1035-1044 of 97",
+	}, {
 		name:  "not where rules of ours stand, for the tree must be whole before they go",
 		objs:  at(func(i int) uint32 { return 1000 + uint32(i) }),
 		have:  "rule 1010 from 10.0.0.10 table 1 proto 118\nrule 1012 from 10.0.0.12 table 1 proto 118\nrule 1100 from 10.0.0.100 table 1 proto 118",
@@ -240,18 +295,15 @@ func TestUsersNopIsNoTree(t *testing.T) {
 		have: filled + `
 			rule 2210 from 10.0.0.0/8 table 1 proto 118
 			rule 2210 from 10.0.0.0/8 goto 2900 proto 118
-			rule 2215 from 10.1.0.0/16 iif eth0 table 1 proto 118
 			rule 2900 from all nop proto 118`,
 		objs: `a:
   rules:
   - {from: [10.0.0.0/8], table: 1}
   - {from: [10.0.0.0/8], goto: 2900}
-  - {from: [10.1.0.0/16], iif: eth0, table: 1}
   - {priority: 2900, family: IPv4, nop: true}`,
 		want: `
 			rule 2210 from 10.0.0.0/8 table 1 proto 118
 			rule 2210 from 10.0.0.0/8 goto 2900 proto 118
-			rule 2215 from 10.1.0.0/16 iif eth0 table 1 proto 118
 			rule 2900 from all nop proto 118`,
 	}})
 }
@@ -293,6 +345,14 @@ func TestTreesAreOnlyOfWhatIsAlike(t *testing.T) {
 	w, _ := build(t, []spec.Object{sources("a", counting(netstate.IPv4, 10), constant[uint32](1, 10), nil)}, f)
 	if len(w.Trees) != 0 {
 		t.Errorf("a tree of 10")
+	}
+	for _, odd := range []func(int, *spec.Rule){
+		func(_ int, r *spec.Rule) { r.Not = true },
+		func(_ int, r *spec.Rule) { r.Action, r.Goto, r.Table = netstate.Goto, 5000, spec.TableRef{} },
+	} {
+		if w, _ := build(t, []spec.Object{sources("a", counting(netstate.IPv4, 30), constant[uint32](1, 30), odd)}, f); len(w.Trees) != 0 {
+			t.Errorf("a tree of %s", w.Rules[0].Rule)
+		}
 	}
 	all := func(i int, r *spec.Rule) { r.Action, r.Table = netstate.Prohibit, spec.TableRef{} }
 	w, _ = build(t, []spec.Object{sources("a", counting(netstate.IPv6, 11), constant[uint32](1, 11), all)}, f)

@@ -112,14 +112,7 @@ func (s *ruleSet) readTree(groups [][]standingRule, end uint32) *standingTree {
 		return nil
 	}
 	t := &standingTree{whole: true, order: groups[0][0].index}
-	var like *netstate.Rule
-	for _, g := range groups {
-		for _, r := range g {
-			if like == nil && r.Action != netstate.Goto {
-				like = r.Rule
-			}
-		}
-	}
+	like := findTemplate(groups)
 	if like == nil {
 		return nil
 	}
@@ -139,8 +132,9 @@ func (s *ruleSet) readTree(groups [][]standingRule, end uint32) *standingTree {
 			switch {
 			case s.exits(r.Rule, end):
 			case r.Action != netstate.Goto:
-				t.whole = t.whole && compilable(r.Rule, t.byTo) && template(r.Rule, t.byTo) == t.template
-				to.stood = append(to.stood, entry{pfx: p, rule: -1, table: r.Table})
+				if template(r.Rule, t.byTo) == t.template { // others do not belong here, and go
+					to.stood = append(to.stood, entry{pfx: p, rule: -1, table: r.Table})
+				}
 			case !r.Not && s.leads(r.Rule) && at[r.Goto] != nil && r.Goto > r.Priority && p.n > 0:
 				to.splits = append(to.splits, split{p, at[r.Goto]})
 				to.stood = append(to.stood, entry{to: at[r.Goto], pfx: p})
@@ -161,6 +155,26 @@ func (s *ruleSet) readTree(groups [][]standingRule, end uint32) *standingTree {
 	}
 	t.root = t.groups[0]
 	return t
+}
+
+// findTemplate returns a rule that is like most rules in the groups (the
+// majority vote of Boyer and Moore), or nil.
+func findTemplate(groups [][]standingRule) (like *netstate.Rule) {
+	votes := 0
+	for _, g := range groups {
+		for _, r := range g {
+			switch {
+			case r.Action == netstate.Goto:
+			case votes == 0:
+				like, votes = r.Rule, 1
+			case template(r.Rule, false) == template(like, false) || template(r.Rule, true) == template(like, true):
+				votes++
+			default:
+				votes--
+			}
+		}
+	}
+	return like
 }
 
 // target says whether a split leads to g.
