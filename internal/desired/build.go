@@ -69,8 +69,6 @@ type part struct {
 	path string
 }
 
-func (p part) origin() Origin { return Origin{p.obj, p.pos} }
-
 // String says where the part is, for messages about another one.
 func (p part) String() string {
 	switch {
