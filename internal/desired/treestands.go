@@ -136,8 +136,10 @@ func (s *ruleSet) readTree(groups [][]standingRule, end uint32) *standingTree {
 					to.stood = append(to.stood, entry{pfx: p, rule: -1, table: r.Table})
 				}
 			case !r.Not && s.leads(r.Rule) && at[r.Goto] != nil && r.Goto > r.Priority && p.n > 0:
-				to.splits = append(to.splits, split{p, at[r.Goto]})
-				to.stood = append(to.stood, entry{to: at[r.Goto], pfx: p})
+				if x := (split{p, at[r.Goto]}); !slices.Contains(to.splits, x) { // a change that was cut off leaves doubles
+					to.splits = append(to.splits, x)
+					to.stood = append(to.stood, entry{to: x.to, pfx: p})
+				}
 			default:
 				t.whole = false
 			}
