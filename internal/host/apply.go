@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/viarule/viarule/internal/apply"
+	"github.com/viarule/viarule/internal/boot"
 	"github.com/viarule/viarule/internal/cutoff"
 	"github.com/viarule/viarule/internal/guard"
 	"github.com/viarule/viarule/internal/netstate"
@@ -131,7 +132,7 @@ func (h *Host) locked(ctx context.Context, doing string, f func(*record.Lock) (*
 		return nil, err
 	}
 	if outcome != nil {
-		if err := h.shareNames(); err != nil {
+		if err := errors.Join(h.shareNames(), boot.Discard(bootStage(h.records))); err != nil {
 			return nil, err
 		}
 		h.progress("an earlier apply was undone: " + outcome.Why)

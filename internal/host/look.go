@@ -173,38 +173,47 @@ func (d *draft) setAsideBroken() {
 	d.objects = slices.DeleteFunc(d.objects, func(o spec.Object) bool { return slices.Contains(d.kept, o.Ref) })
 }
 
-// diff makes the plan. What stands in the kernel for objects that are kept as
-// they are, or that are removed with deletionPolicy Orphan, is claimed by nobody
-// here: the plan leaves it alone.
-func (h *Host) diff(d *draft) error {
-	d.plan = plan.Diff(d.input)
-	if len(d.plan.Orphans) == 0 {
-		return nil // nothing of ours beyond what is wanted: no need to read the claims
+// diff makes the plan. Claims are read only where something of ours stands that
+// is not wanted: that takes a while where there are many.
+func (h *Host) diff(d *draft) (err error) {
+	if d.input.Spare, err = h.spare(d); err != nil {
+		return err
+	}
+	if d.plan = plan.Diff(d.input); len(d.plan.Orphans) == 0 {
+		return nil
 	}
 	claims, err := h.records.Claims()
 	if err != nil {
 		return err
 	}
+	d.input.Recorded = plan.Recorded{Rules: claims.Rules, Routes: claims.Routes}
+	d.plan = plan.Diff(d.input)
+	return nil
+}
+
+// spare collects what the plan has to leave alone: what stands for objects that
+// are kept as they are, or that are removed with deletionPolicy Orphan. What is
+// wanted, too, by an object of the plan is not spared: Diff finds it there.
+func (h *Host) spare(d *draft) (plan.Recorded, error) {
+	out := plan.Recorded{Rules: map[netstate.Rule]bool{}, Routes: map[netstate.RouteKey]bool{}}
 	for i := range d.before.records {
 		r := &d.before.records[i]
-		orphaned := r.DeletionPolicy == spec.OrphanPolicy && slices.Contains(d.change.remove, r.Ref)
+		orphaned := r.DeletionPolicy == spec.OrphanPolicy && slices.Contains(d.change.remove, r.Ref) && !d.change.everything
 		if !orphaned && !slices.Contains(d.kept, r.Ref) {
 			continue
 		}
 		whole, _, err := h.records.Get(r.Ref)
 		if err != nil {
-			return err
+			return out, err
 		}
 		for _, rule := range whole.Rules {
-			delete(claims.Rules, rule)
+			out.Rules[rule] = true
 		}
-		for _, route := range whole.Routes {
-			delete(claims.Routes, route)
+		for _, key := range whole.Routes {
+			out.Routes[key] = true
 		}
 	}
-	d.input.Recorded = plan.Recorded{Rules: claims.Rules, Routes: claims.Routes}
-	d.plan = plan.Diff(d.input)
-	return nil
+	return out, nil
 }
 
 // parseRecord gives the object that a record holds. Its lines are those of the

@@ -49,8 +49,12 @@ func TestTreeDecidesAsTheList(t *testing.T) {
 					rt.Fatalf("step %d: %s\nlist: %s\ntree: %s\nrules:\n%s", step, queries[i], want[i], got[i], rules)
 				}
 			}
-			if !strings.Contains(rules, "goto") {
-				rt.Fatalf("step %d: %d policies, and no tree", step, len(policies))
+			different := map[policy]bool{}
+			for _, one := range policies {
+				different[one] = true
+			}
+			if len(different) > 10 && !strings.Contains(rules, "goto") {
+				rt.Fatalf("step %d: %d policies, and no tree", step, len(different))
 			}
 		}
 	})

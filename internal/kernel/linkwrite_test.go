@@ -24,7 +24,7 @@ func linkTexts(t *testing.T, c *kernel.Conn) string {
 			continue
 		}
 		l.Index = 0
-		if !strings.HasPrefix(l.MAC, "02:") {
+		if !strings.HasPrefix(l.MAC, "02:00:00:00:00:") {
 			l.MAC = ""
 		}
 		if strings.HasPrefix(l.Parent, "if") {

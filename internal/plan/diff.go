@@ -17,10 +17,10 @@ func Diff(in Input) Plan {
 	p := Plan{}
 	var s stages
 	diffRoutes(&p, &s, in.Want.Routes, in.Have.Routes, in.Adopt, func(r *netstate.Route) bool {
-		return in.Prune || in.Recorded.Routes[r.Key()]
+		return !in.Spare.Routes[r.Key()] && (in.Prune || in.Recorded.Routes[r.Key()])
 	})
 	rules := ruleDiff{p: &p, s: &s, listed: in.Want.Listed, adopt: in.Adopt, mayDrop: func(r *netstate.Rule) bool {
-		return in.Prune || in.Recorded.Rules[*r]
+		return !in.Spare.Rules[*r] && (in.Prune || in.Recorded.Rules[*r])
 	}}
 	rules.families(in.Have.Rules, in.Want.Rules, func(f netstate.Family) []span { return wantedSpans(in.Want.Trees, f) })
 	diffSysctls(&s, &in)

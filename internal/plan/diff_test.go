@@ -442,3 +442,22 @@ func TestCommute(t *testing.T) {
 		}
 	}
 }
+
+func TestSpareIsLeftAlone(t *testing.T) {
+	have := netstatetest.ParseState(t, `rule 2300 from 10.1.0.0/16 table 5000 proto 118
+rule 2301 from 10.2.0.0/16 table 5000 proto 118
+rule -6 2300 from 2001:db8::/48 table 5000 proto 118
+route 10.3.0.0/16 dev eth0 table 5000 proto 118 scope link
+route -6 2001:db8:3::/48 dev eth0 table 5000 metric 1024 proto 118`)
+	spare := Recorded{
+		Rules:  map[netstate.Rule]bool{have.Rules[0]: true, have.Rules[2]: true},
+		Routes: map[netstate.RouteKey]bool{have.Routes[0].Key(): true, have.Routes[1].Key(): true},
+	}
+	p := Diff(Input{Have: have, Prune: true, Spare: spare})
+	if len(p.Ops) != 1 || *p.Ops[0].Rule != have.Rules[1] {
+		t.Errorf("ops %v, want only the delete of what is not spared", p.Ops)
+	}
+	if p = Diff(Input{Have: have, Spare: spare, Recorded: spare}); len(p.Ops) != 0 {
+		t.Errorf("recorded and spared: ops %v, want none", p.Ops)
+	}
+}

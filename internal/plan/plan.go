@@ -73,8 +73,11 @@ type Input struct {
 	// Recorded says what records claim, those of objects that are going
 	// included. What is ours by mark and not in it is an orphan.
 	Recorded Recorded
-	Adopt    bool // take over foreign objects that equal a wanted one but for the mark
-	Prune    bool // remove orphans
+	// Spare is left as it is, whatever else is said: it belongs to objects that
+	// are not planned now.
+	Spare Recorded
+	Adopt bool // take over foreign objects that equal a wanted one but for the mark
+	Prune bool // remove orphans
 }
 
 // Recorded is the union of what the records of a namespace say stands for
