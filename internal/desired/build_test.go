@@ -117,7 +117,8 @@ func TestBuildRoutes(t *testing.T) {
     - {to: 10.7.0.0/16, nexthops: [{via: 192.0.2.1}, {via: 10.0.0.2, dev: eth0}]}
     - {to: "2001:db8:a::/48", via: "2001:db8:2::1", dev: eth0}
     - {to: "2001:db8:b::/48", via: "2001:db8:1::7"}
-    - {to: "2001:db8:c::/48", via: "2001:db8:1::1", src: "2001:db8:1::8"}`,
+    - {to: "2001:db8:c::/48", via: "2001:db8:1::1", src: "2001:db8:1::8"}
+    - {to: 10.8.0.0/16, via: 198.51.100.7, dev: eth1, onlink: true}`,
 		problems: `
 			p.yaml:6: spec.tables[0].routes[0].via: 10.0.0.1 is not on a subnet of eth1 (192.0.2.7/24); set onlink: true, or use a gateway in 192.0.2.0/24
 			p.yaml:7: spec.tables[0].routes[1].via: 10.0.0.1 is on no subnet of this namespace (lo 127.0.0.1/8, eth0 198.51.100.7/24, eth1 192.0.2.7/24); name the link with dev and set onlink: true, or use a gateway in 198.51.100.0/24, 192.0.2.0/24
@@ -128,20 +129,23 @@ func TestBuildRoutes(t *testing.T) {
 			p.yaml:12: spec.tables[0].routes[6].nexthops[1].via: 10.0.0.2 is not on a subnet of eth0 (198.51.100.7/24); set onlink: true, or use a gateway in 198.51.100.0/24
 			p.yaml:13: spec.tables[0].routes[7].via: 2001:db8:2::1 is not on a subnet of eth0, which has no IPv6 address; set onlink: true
 			p.yaml:14: spec.tables[0].routes[8].via: 2001:db8:1::7 is an address of this host; use the gateway's address
-			p.yaml:15: spec.tables[0].routes[9].src: 2001:db8:1::8 is not an address of this host (lo ::1/128, eth1 2001:db8:1::7/64); use one of its addresses, or leave src out`,
+			p.yaml:15: spec.tables[0].routes[9].src: 2001:db8:1::8 is not an address of this host (lo ::1/128, eth1 2001:db8:1::7/64); use one of its addresses, or leave src out
+			p.yaml:16: spec.tables[0].routes[10].via: 198.51.100.7 is an address of this host; use the gateway's address`,
 	}, {
 		name: "a route that stands was taken by the kernel, whatever became of the addresses",
 		have: `
 			route 10.1.0.0/16 via 10.0.0.1 dev eth1 table 7 proto 118
 			route 10.2.0.0/16 via 192.0.2.1 dev eth1 table 7 proto 118 src 192.0.2.8
-			route 10.3.0.0/16 via 10.0.0.1 dev eth0 table 7 proto 118`,
+			route 10.3.0.0/16 via 10.0.0.1 dev eth0 table 7 proto 118
+			route 10.4.0.0/16 via 10.0.0.1 dev eth1 table 7 proto static`,
 		objs: `p:
   tables:
-  - {name: t, id: 7, routes: [{to: 10.1.0.0/16, via: 10.0.0.1, dev: eth1}, {to: 10.2.0.0/16, via: 192.0.2.1, src: 192.0.2.8}, {to: 10.3.0.0/16, via: 10.0.0.1}]}`,
+  - {name: t, id: 7, routes: [{to: 10.1.0.0/16, via: 10.0.0.1, dev: eth1}, {to: 10.2.0.0/16, via: 192.0.2.1, src: 192.0.2.8}, {to: 10.3.0.0/16, via: 10.0.0.1}, {to: 10.4.0.0/16, via: 10.0.0.1}]}`,
 		want: `
 			route 10.1.0.0/16 via 10.0.0.1 dev eth1 table 7 proto 118
 			route 10.2.0.0/16 via 192.0.2.1 dev eth1 table 7 proto 118 src 192.0.2.8
-			route 10.3.0.0/16 via 10.0.0.1 dev eth0 table 7 proto 118`,
+			route 10.3.0.0/16 via 10.0.0.1 dev eth0 table 7 proto 118
+			route 10.4.0.0/16 via 10.0.0.1 dev eth1 table 7 proto 118`,
 	}, {
 		name: "the same route in two objects is one route, two that differ are a conflict",
 		objs: `a:

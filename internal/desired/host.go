@@ -3,7 +3,6 @@ package desired
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/owner"
@@ -12,8 +11,9 @@ import (
 // hostView answers what routes need to know of links and addresses.
 type hostView struct {
 	b     *builder
-	links map[string]*netstate.Link // by name and by alternative name
-	addrs map[string][]*netstate.Addr
+	links map[string]*netstate.Link   // by name and by alternative name
+	addrs map[string][]*netstate.Addr // by link
+	own   map[netip.Addr]bool         // the addresses of all links
 	// onlink, made at first use, holds the routes without a gateway by which the
 	// kernel finds gateways: foreign ones that stand and all that are wanted.
 	onlink map[onlinkKey][]onlinkRoute
@@ -47,6 +47,7 @@ func newHostView(b *builder) *hostView {
 		b:     b,
 		links: make(map[string]*netstate.Link, len(s.Links)),
 		addrs: make(map[string][]*netstate.Addr),
+		own:   make(map[netip.Addr]bool, len(s.Addrs)),
 		hops:  make(map[hopQuery]hopAnswer),
 	}
 	for i := range s.Links {
@@ -59,6 +60,7 @@ func newHostView(b *builder) *hostView {
 	}
 	for i := range s.Addrs {
 		h.addrs[s.Addrs[i].Dev] = append(h.addrs[s.Addrs[i].Dev], &s.Addrs[i])
+		h.own[s.Addrs[i].Prefix.Addr()] = true
 	}
 	return h
 }
@@ -120,15 +122,10 @@ func subnet(a *netstate.Addr) netip.Prefix {
 	return a.Prefix.Masked()
 }
 
-// isAddress says whether a is an address of this host.
-func (h *hostView) isAddress(a netip.Addr) bool {
-	return slices.ContainsFunc(h.b.facts.State.Addrs, func(x netstate.Addr) bool { return x.Prefix.Addr() == a })
-}
-
 // isSource says whether the kernel takes a as a preferred source: an address of
 // any link, and for IPv4 (fib_valid_prefsrc) whatever a local route makes one.
 func (h *hostView) isSource(a netip.Addr) bool {
-	if h.isAddress(a) || a.Is4() && a.IsLoopback() {
+	if h.own[a] || a.Is4() && a.IsLoopback() {
 		return true
 	}
 	if !a.Is4() {
@@ -312,7 +309,7 @@ func (h *hostView) judgeGateway(q hopQuery) hopAnswer {
 		return hopAnswer{key: "dev", what: "onlink needs the name of the link", do: "add dev"}
 	case f == netstate.IPv6 && q.via.IsLinkLocalUnicast() && q.dev == "":
 		return hopAnswer{key: "dev", what: fmt.Sprintf("%s is a link-local address, which every link may have", q.via), do: "add dev"}
-	case f == netstate.IPv6 && h.isAddress(q.via):
+	case h.own[q.via]:
 		return hopAnswer{key: "via", what: fmt.Sprintf("%s is an address of this host", q.via), do: "use the gateway's address"}
 	case q.onlink, f == netstate.IPv6 && q.via.IsLinkLocalUnicast():
 		return hopAnswer{dev: q.dev}

@@ -21,7 +21,8 @@ func (s *ruleSet) place() {
 // Rules that all have the same priority stay a list. The priorities behind it
 // are not the user's to give away, and not viarule's band.
 func (s *ruleSet) placeFixed() (trees []span) {
-	others := make(map[uint32]bool) // where foreign rules stand, and where gotos lead
+	// Where foreign rules stand, where gotos lead, and the kernel's own places.
+	others := map[uint32]bool{0: true, 32766: true, 32767: true}
 	for _, f := range s.foreign {
 		others[f.Priority] = true
 		if f.Action == netstate.Goto {
@@ -76,21 +77,21 @@ func (s *ruleSet) fixedTree(rules []rule, byTo bool, before, after, rest []rule,
 	if len(rules) < minRun {
 		return nil
 	}
-	within := span{rules[0].Priority, rules[len(rules)-1].Priority}
-	if n := len(before); n > 0 && before[n-1].Priority == within.first {
-		within.first++
+	first, last := uint64(rules[0].Priority), uint64(rules[len(rules)-1].Priority)
+	if n := len(before); n > 0 && uint64(before[n-1].Priority) == first {
+		first++
 	}
 	for _, next := range [][]rule{after, rest} {
-		if len(next) > 0 && next[0].Priority == within.last {
-			within.last--
+		if len(next) > 0 && uint64(next[0].Priority) == last {
+			last--
 		}
 	}
-	c := &candidate{run: newRun(s.family, rules, byTo)}
-	if within.first > within.last || within.last-within.first < 3 {
+	if last < first+leastSpan-1 {
 		s.slowFixed(rules, "that is too few for a tree")
 		return nil
 	}
-	c.most = int(min(within.last-within.first-2, treeMost-3))
+	within := span{uint32(first), uint32(last)}
+	c := &candidate{run: newRun(s.family, rules, byTo), most: groupsIn(within)}
 	s.adopt([]*candidate{c}, func(_ *candidate, t *standingTree) bool {
 		return t.first >= within.first && t.last <= within.last
 	})
@@ -105,8 +106,8 @@ func (s *ruleSet) fixedTree(rules []rule, byTo bool, before, after, rest []rule,
 	for _, t := range s.trees {
 		ours = append(ours, t.span)
 	}
-	if room, ok := makeSpans(taken, ours).widest(within); ok && room.last-room.first >= 3 {
-		c.most = int(min(room.last-room.first-2, treeMost-3))
+	if room, ok := makeSpans(taken, ours).widest(within); ok && room.last-room.first >= leastSpan-1 {
+		c.most = groupsIn(room)
 		if t := c.new(); t.size() <= room.last-room.first+1 {
 			t.number(span{room.first, room.first + t.size() - 1})
 			return t
@@ -125,6 +126,13 @@ func (s *ruleSet) warnSlow(rules []rule, why, do string) {
 	}
 	s.b.warn(rules[0].at.key(""), fmt.Sprintf("every packet has to go through %d %s rules one by one: %s", len(rules), s.family, why), do)
 }
+
+// leastSpan is how many priorities the smallest tree has: gate, common, a group,
+// end.
+const leastSpan = 4
+
+// groupsIn is how many groups of a tree there can be in a span.
+func groupsIn(s span) int { return int(min(s.last-s.first-2, treeMost-3)) }
 
 // slowFixed is warnSlow for rules with priorities of their own.
 func (s *ruleSet) slowFixed(rules []rule, why string) {

@@ -274,10 +274,10 @@ func (b *builder) setHop(w *writtenRoute, r *netstate.Route, hop *netstate.Hop, 
 }
 
 // standingHop finds the link that q's gateway has in the route of r's key that
-// stands already, where that is ours.
+// stands already.
 func (b *builder) standingHop(r *netstate.Route, q hopQuery) (string, bool) {
 	s := b.host.stands(r.Key())
-	if s == nil || b.own.Route(s) != owner.Ours {
+	if s == nil {
 		return "", false
 	}
 	fits := func(h *netstate.Hop) bool {
@@ -330,7 +330,7 @@ func (b *builder) checkSources() {
 		if ok {
 			continue
 		}
-		if s := b.host.stands(r.Key()); s != nil && s.Src == r.Src && b.own.Route(s) == owner.Ours {
+		if s := b.host.stands(r.Key()); s != nil && s.Src == r.Src {
 			continue
 		}
 		bad = append(bad, i)

@@ -132,7 +132,7 @@ func (b *builder) checkEmptyTables(all []written) {
 		if w.looksUp == w.filled {
 			continue
 		}
-		if id, _ := b.lookupTable(w.spec.Table); id >= netstate.TableDefault && id <= netstate.TableLocal {
+		if id, _ := b.lookupTable(w.spec.Table); kernelTable(id) {
 			continue
 		}
 		if len(w.spec.From)+len(w.spec.To) == 0 && w.spec.Family == 0 && (w.filled[0] || w.filled[1]) {

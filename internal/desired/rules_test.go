@@ -2,6 +2,7 @@ package desired_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -288,6 +289,28 @@ func TestBandIsFull(t *testing.T) {
 	_, ps = build(t, objects(t, objs), kernelFacts(t, filled+"\n"+have.String()+"rule 2500 from all iif foreign table 9 proto static\n"))
 	if got, want := problemText(ps), "p.yaml:3: spec.rules[0]: there is no free priority from 2200 to 2999 for the IPv4 rules without a priority; give the rules priorities, or remove rules of others from there\n"; got != want {
 		t.Errorf("got %s", got)
+	}
+}
+
+// TestBuildAtTheLastPriority: the largest number is no place for a tree to run over.
+func TestBuildAtTheLastPriority(t *testing.T) {
+	for _, first := range []uint32{1, 32750, 1<<32 - 6, 1<<32 - 1} {
+		objs := []spec.Object{sources("a", counting(netstate.IPv4, 120), constant[uint32](1, 120), func(i int, r *spec.Rule) {
+			r.Priority = netstate.Some(uint32(min(uint64(first)+uint64(i/4), 1<<32-1)))
+			if first < 1<<32-6 && i < 2 || i == 119 {
+				r.IIF = "eth1"
+			}
+			if owner.ProtectedPriority(r.Priority.Val) {
+				r.Priority.Val = 32768
+			}
+		})}
+		f := kernelFacts(t, filled)
+		w, ps := build(t, objs, f)
+		if spec.Failed(ps) || len(w.Listed) != 120 {
+			t.Fatalf("from %d: %d rules, %v", first, len(w.Listed), ps)
+		}
+		checkShape(t, f, w)
+		sameDecisions(t, rand.New(rand.NewPCG(1, 1)), f, w, nil, 10)
 	}
 }
 

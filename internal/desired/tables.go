@@ -24,6 +24,8 @@ var kernelTables = map[string]uint32{
 	"main": netstate.TableMain, "default": netstate.TableDefault, "local": netstate.TableLocal,
 }
 
+func kernelTable(id uint32) bool { return netstate.TableDefault <= id && id <= netstate.TableLocal }
+
 // resolveTables gives each table that an object names its number: the one
 // written, else the one that the name has on this host, else a free one of the
 // pool. Names that have a number keep it against those that ask for it.
@@ -111,7 +113,7 @@ func (b *builder) claim(t *table, id uint32) {
 		b.refuse(t, fmt.Sprintf("table %s is the kernel's own; viarule puts no routes there", t.name), "use main, or a table of your own")
 		return
 	}
-	if n := b.facts.Neighbours.Table(id); t.routes && len(n) > 0 {
+	if n := b.facts.Neighbours.Table(id); t.routes && len(n) > 0 && !kernelTable(id) {
 		b.refuse(t, fmt.Sprintf("table %d belongs to %s, which runs on this host", id, n[0].Neighbour.Name), "use another id, or leave it out to get one that is free")
 		return
 	}
