@@ -33,7 +33,7 @@ test-unit: ## the tests that need no root, in seconds
 	$(GO) test -short $$($(GO) list ./... | grep -v -e /test/ )
 
 .PHONY: test-vm
-test-vm: deps ## the namespace tests under Debian's kernel in QEMU
+test-vm: deps ## the namespace tests under Debian's kernel in QEMU; VM_ONLY=test/script,... for some
 	$(GO) test -count=1 -timeout 20m -v ./test/vm
 
 .PHONY: lint

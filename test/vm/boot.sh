@@ -41,7 +41,7 @@ cp "$busybox" "$root/bin/busybox"
 for applet in $("$busybox" --list); do
   case $applet in ip | busybox) ;; *) ln -sf busybox "$root/bin/$applet" ;; esac
 done
-for program in ip nft sysctl bash; do
+for program in ip nft sysctl bash sed setpriv; do # busybox has fewer options
   path=$(command -v "$program" || echo "/usr/sbin/$program")
   cp -L "$path" "$root/usr/bin/$program"
   { ldd "$path" 2>/dev/null || true; } | grep -o '/[^ )]*' | while read -r library; do

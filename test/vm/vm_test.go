@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,10 +17,7 @@ import (
 // guests are the packages whose tests run in the machine, and which of their
 // tests: those that ask the kernel. Emulation is some twenty times slower than
 // the host, hence fewer rounds for property tests.
-var guests = []struct {
-	pkg, run string
-	rounds   int
-}{
+var guests = []guest{
 	{"internal/kernel", "Named|Open|Unknown|Snapshot|Sockets|Contract|Links|Kinds|AddAddr", 5},
 	{"internal/fib", "AgainstKernel", 50},
 	{"internal/apply", "Adoption|SomebodyElse|LinkGone|ApplyAgain", 5},
@@ -29,8 +27,13 @@ var guests = []struct {
 	{"test/script", "Scripts", 5},
 }
 
+type guest struct {
+	pkg, run string // the folder of a package, and a regular expression of its tests
+	rounds   int    // of property tests
+}
+
 // guestLog is how much of a failed package's output is shown, in lines.
-const guestLog = 400
+const guestLog = 1500
 
 const bootLimit = 12 * time.Minute
 
@@ -73,6 +76,15 @@ func TestNamespaceTestsUnderDebianKernel(t *testing.T) {
 	}
 }
 
+// chosen are the guests, or those that VM_ONLY names, by comma.
+func chosen() []guest {
+	only := os.Getenv("VM_ONLY")
+	if only == "" {
+		return guests
+	}
+	return slices.DeleteFunc(slices.Clone(guests), func(g guest) bool { return !slices.Contains(strings.Split(only, ","), g.pkg) })
+}
+
 // buildPayload lays out what the guest sees as /payload: a test program for
 // each package, its testdata, and the script that runs them.
 func buildPayload(t *testing.T, dir string) {
@@ -83,7 +95,7 @@ func buildPayload(t *testing.T, dir string) {
 	}
 	var run strings.Builder
 	run.WriteString("#!/usr/bin/bash\nrc=0\n")
-	for _, g := range guests {
+	for _, g := range chosen() {
 		pkg := g.pkg
 		src, dst := filepath.Join(top, pkg), filepath.Join(dir, pkg)
 		if _, err := os.Stat(src); err != nil {
@@ -96,7 +108,7 @@ func buildPayload(t *testing.T, dir string) {
 		if _, err := os.Stat(filepath.Join(dst, "tests")); err != nil {
 			t.Fatalf("%s has no tests", pkg)
 		}
-		command(t, src, "sh", "-c", `find . -name '*.txtar' -o -path '*/testdata/*' -type f | cpio -pdm "$1" 2>/dev/null`, "sh", dst)
+		command(t, src, "sh", "-c", `find . -name '*.txtar' -o -path '*/testdata/*' -not -path '*/rapid/*' -type f | cpio -pdm "$1" 2>/dev/null`, "sh", dst)
 		fmt.Fprintf(&run, "echo '=== PACKAGE %[1]s'\ncd /payload/%[1]s && VIARULE_VM=1 ./tests -test.v -test.timeout 10m -test.run '%[2]s' $(./tests -h 2>&1 | grep -q rapid.checks && echo -rapid.checks=%[3]d)\ns=$?; [ $s = 0 ] || rc=1; echo \"=== EXIT %[1]s $s\"\n", pkg, g.run, g.rounds)
 	}
 	run.WriteString("exit $rc\n")
@@ -149,7 +161,7 @@ func report(t *testing.T, lines *bufio.Scanner) {
 			})
 		}
 	}
-	for _, g := range guests {
+	for _, g := range chosen() {
 		if !exited[g.pkg] {
 			t.Errorf("%s did not finish in the machine; last lines:\n%s", g.pkg, strings.Join(log[max(0, len(log)-20):], "\n"))
 		}
