@@ -9,12 +9,29 @@ import (
 
 // placeAuto gives the rules without a priority theirs, in the band, clear of
 // foreign rules, of those with a priority of their own and of their trees.
-func (s *ruleSet) placeAuto(fixedTrees []span) {
-	if len(s.auto) == 0 {
+//
+// Rules in between those that a tree of given priorities stands for would come
+// in an order that their numbers do not show, so they are put there only where
+// there is no other place.
+func (s *ruleSet) placeAuto(fixedTrees, fixedRanges []span) {
+	if len(s.auto) == 0 || s.placeClearOf(fixedRanges) {
 		return
 	}
+	if len(fixedTrees) > 0 {
+		s.findTrees() // the first try has used them up
+		if s.placeClearOf(fixedTrees) {
+			return
+		}
+	}
+	band := s.b.own.Priorities
+	s.b.fail(s.auto[0].at.key(""), fmt.Sprintf("there is no free priority from %d to %d for the %s rules without a priority", band.First, band.Last, s.family),
+		"give the rules priorities, or remove rules of others from there")
+}
+
+// placeClearOf places the rules clear of the spans, or says that it cannot.
+func (s *ruleSet) placeClearOf(spans []span) bool {
 	b := &band{span: span{s.b.own.Priorities.First, s.b.own.Priorities.Last}}
-	hard := makeSpans(s.barred(), fixedTrees)
+	hard := makeSpans(s.barred(), spans)
 	var trees, ours []span
 	for _, t := range s.trees {
 		trees = append(trees, t.span)
@@ -44,9 +61,10 @@ func (s *ruleSet) placeAuto(fixedTrees []span) {
 	b.forTrees = makeSpans(hard, trees, ours)
 	s.makeSlots(b, hard)
 	if !s.settle(b) {
-		s.b.fail(s.auto[0].at.key(""), fmt.Sprintf("there is no free priority from %d to %d for the %s rules without a priority", b.first, b.last, s.family),
-			"give the rules priorities, or remove rules of others from there")
-		return
+		return false
+	}
+	for _, l := range b.lists {
+		s.warnSlow(l, fmt.Sprintf("there is no room from %d to %d for a tree", b.first, b.last), "remove rules of others from there, or merge prefixes")
 	}
 	for i := range b.slots {
 		switch sl := &b.slots[i]; {
@@ -59,6 +77,7 @@ func (s *ruleSet) placeAuto(fixedTrees []span) {
 			s.emitTree(sl.run.new())
 		}
 	}
+	return true
 }
 
 // barred are the priorities that no rule without one may share: those of foreign
@@ -166,7 +185,7 @@ func (s *ruleSet) settle(b *band) bool {
 			b.slots = append(b.slots, slots[i])
 			continue
 		}
-		s.warnSlow(slots[i].rules, fmt.Sprintf("there is no room from %d to %d for a tree", b.first, b.last), "remove rules of others from there, or merge prefixes")
+		b.lists = append(b.lists, slots[i].rules)
 		b.addPlain(slots[i].rules)
 	}
 	return b.place(true)

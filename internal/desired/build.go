@@ -3,6 +3,7 @@ package desired
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -48,8 +49,10 @@ type builder struct {
 	objs     []*spec.Object // by kind and name
 	tables   map[string]*table
 	byID     map[uint32]*table // those of tables that have their number
+	nameByID map[uint32]string // see hostNames
 	hasRoute map[tableKey]bool // tables that foreign or wanted routes are in
 	host     *hostView
+	sources  map[netip.Addr]bool // whether the kernel takes an address as a source
 	// routeTables are the tables of objects that have routes, as written.
 	routeTables []writtenTable
 	want        Want

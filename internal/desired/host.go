@@ -22,6 +22,9 @@ type hostView struct {
 	// standing, made at first use, finds a route of the state by its key.
 	standing map[netstate.RouteKey]int
 	hops     map[hopQuery]hopAnswer
+	locals   *prefixSet // made at first use
+	names    string     // of the links, for messages, made at first use
+	listed   map[subnetsKey]*subnets
 	// recent holds the last answer for each last byte of a gateway: most routes
 	// go by one of a few gateways.
 	recent [256]struct {
@@ -67,6 +70,13 @@ func newHostView(b *builder) *hostView {
 
 // linkNames lists the links, for messages.
 func (h *hostView) linkNames() string {
+	if h.names == "" {
+		h.names = h.listLinks()
+	}
+	return h.names
+}
+
+func (h *hostView) listLinks() string {
 	s := &h.b.facts.State
 	if len(s.Links) == 0 {
 		return "there are none"
@@ -81,24 +91,40 @@ func (h *hostView) linkNames() string {
 	return "there are " + some(names)
 }
 
-// subnets lists the addresses of a link, or with dev "" those of all links with
-// the links' names.
-func (h *hostView) subnets(f netstate.Family, dev string) (texts []string, nets []string) {
+// subnets are the addresses of a link, or of all with the names of the links,
+// and the prefixes that gateways could be in. They are for messages.
+type subnets struct{ addrs, nets []string }
+
+type subnetsKey struct {
+	family netstate.Family
+	dev    string // "": all
+}
+
+func (h *hostView) subnets(f netstate.Family, dev string) *subnets {
+	k := subnetsKey{f, dev}
+	if s := h.listed[k]; s != nil {
+		return s
+	}
+	s := new(subnets)
+	if h.listed == nil {
+		h.listed = make(map[subnetsKey]*subnets)
+	}
+	h.listed[k] = s
 	for i := range h.b.facts.State.Addrs {
 		a := &h.b.facts.State.Addrs[i]
 		if netstate.FamilyOf(a.Prefix.Addr()) != f || dev != "" && a.Dev != dev {
 			continue
 		}
+		text := a.Prefix.String()
 		if dev == "" {
-			texts = append(texts, a.Dev+" "+a.Prefix.String())
-		} else {
-			texts = append(texts, a.Prefix.String())
+			text = a.Dev + " " + text
 		}
-		if n := a.Prefix.Masked(); !n.IsSingleIP() && !n.Addr().IsLoopback() && !n.Addr().IsLinkLocalUnicast() {
-			nets = append(nets, n.String())
+		s.addrs = append(s.addrs, text)
+		if n := subnet(a); !n.IsSingleIP() && !n.Addr().IsLoopback() && !n.Addr().IsLinkLocalUnicast() {
+			s.nets = append(s.nets, n.String())
 		}
 	}
-	return texts, nets
+	return s
 }
 
 // onSubnet says whether the gateway is on a subnet that an address of the link
@@ -131,17 +157,53 @@ func (h *hostView) isSource(a netip.Addr) bool {
 	if !a.Is4() {
 		return false
 	}
-	for i := range h.b.facts.State.Routes {
-		if r := &h.b.facts.State.Routes[i]; r.Type == netstate.RouteLocal && r.To.Contains(a) && h.b.own.Route(r) != owner.Ours {
-			return true
-		}
+	if h.locals == nil {
+		h.locals = h.localPrefixes()
 	}
-	for i := range h.b.want.Routes {
-		if r := &h.b.want.Routes[i]; r.Type == netstate.RouteLocal && r.To.Contains(a) {
+	for _, n := range h.locals.lengths {
+		if p, err := a.Prefix(n); err == nil && h.locals.set[p] {
 			return true
 		}
 	}
 	return false
+}
+
+// prefixSet finds whether an address is in one of many prefixes.
+type prefixSet struct {
+	set     map[netip.Prefix]bool
+	lengths []int // that occur
+}
+
+// localPrefixes are those of foreign and of wanted routes of type local.
+func (h *hostView) localPrefixes() *prefixSet {
+	s := &prefixSet{set: make(map[netip.Prefix]bool)}
+	var has [33]bool
+	add := func(p netip.Prefix) {
+		if p.Addr().Is4() {
+			s.set[p] = true
+			has[p.Bits()] = true
+		}
+	}
+	for i := range h.b.facts.State.Routes {
+		if r := &h.b.facts.State.Routes[i]; r.Type == netstate.RouteLocal && h.b.own.Route(r) != owner.Ours {
+			add(r.To)
+		}
+	}
+	for _, o := range h.b.objs {
+		for i := range o.Policy.Tables {
+			for j := range o.Policy.Tables[i].Routes {
+				if r := &o.Policy.Tables[i].Routes[j]; r.Type == netstate.RouteLocal {
+					add(r.To)
+				}
+			}
+		}
+	}
+	for n := range has {
+		if has[n] {
+			s.lengths = append(s.lengths, n)
+		}
+	}
+	return s
 }
 
 func (h *hostView) addOnlink(f netstate.Family, table uint32, to netip.Prefix, r onlinkRoute) {
@@ -346,24 +408,24 @@ func (h *hostView) linkOf(via netip.Addr) string {
 }
 
 func (h *hostView) notOnSubnet(q hopQuery, f netstate.Family) hopAnswer {
-	texts, nets := h.subnets(f, q.dev)
+	near := h.subnets(f, q.dev)
 	a := hopAnswer{key: "via"}
 	switch {
 	case q.dev == "":
 		a.what = fmt.Sprintf("%s is on no subnet of this namespace", q.via)
-		if len(texts) > 0 {
-			a.what += " (" + some(texts) + ")"
+		if len(near.addrs) > 0 {
+			a.what += " (" + some(near.addrs) + ")"
 		}
 		a.do = "name the link with dev and set onlink: true"
-	case len(texts) == 0:
+	case len(near.addrs) == 0:
 		a.what = fmt.Sprintf("%s is not on a subnet of %s, which has no %s address", q.via, q.dev, f)
 		a.do = "set onlink: true"
 	default:
-		a.what = fmt.Sprintf("%s is not on a subnet of %s (%s)", q.via, q.dev, some(texts))
+		a.what = fmt.Sprintf("%s is not on a subnet of %s (%s)", q.via, q.dev, some(near.addrs))
 		a.do = "set onlink: true"
 	}
-	if len(nets) > 0 {
-		a.do += ", or use a gateway in " + some(nets)
+	if len(near.nets) > 0 {
+		a.do += ", or use a gateway in " + some(near.nets)
 	}
 	return a
 }

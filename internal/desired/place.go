@@ -16,11 +16,12 @@ func (s *ruleSet) place() {
 // placeFixed puts rules with a priority of their own where the user says. A long
 // run among them becomes a tree within its own priorities, where these are enough
 // and nobody else's rule stands between: behind the tree's jumps it would not be
-// met. It returns the spans of these trees.
+// met. It returns the spans of these trees, and the ranges that the rules in them
+// have by themselves.
 //
 // Rules that all have the same priority stay a list. The priorities behind it
 // are not the user's to give away, and not viarule's band.
-func (s *ruleSet) placeFixed() (trees []span) {
+func (s *ruleSet) placeFixed() (trees, ranges []span) {
 	// Where foreign rules stand, where gotos lead, and the kernel's own places.
 	others := map[uint32]bool{0: true, 32766: true, 32767: true}
 	for _, f := range s.foreign {
@@ -57,6 +58,7 @@ func (s *ruleSet) placeFixed() (trees []span) {
 			part := compiled[:n]
 			if t := s.fixedTree(part, byTo, plain, compiled[n:], rest, taken); t != nil {
 				trees = append(trees, t.span)
+				ranges = append(ranges, span{part[0].Priority, part[len(part)-1].Priority})
 				s.emitTree(t)
 			} else {
 				plain = append(plain, part...)
@@ -69,7 +71,7 @@ func (s *ruleSet) placeFixed() (trees []span) {
 		}
 	}
 	s.emitFixed(plain)
-	return trees
+	return trees, ranges
 }
 
 // fixedTree makes a tree of rules with priorities of their own, or nothing.

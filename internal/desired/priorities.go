@@ -33,6 +33,7 @@ type band struct {
 	// but for their priority; standing are the priorities of all of them, sorted.
 	plain    map[netstate.Rule]standingRule
 	standing []uint32
+	lists    [][]rule // runs for whose trees there is no room
 }
 
 // findKept marks the slots that stay: of those that stand in the right order the

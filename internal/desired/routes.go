@@ -112,6 +112,7 @@ func (w *writtenRoute) key(k string) part {
 // buildRoutes makes the wanted routes, sorted, and notes which tables have any.
 func (b *builder) buildRoutes() {
 	b.host = newHostView(b)
+	b.sources = make(map[netip.Addr]bool)
 	refs := b.collectRoutes()
 	refs = sortRefs(refs)
 	b.want.Routes = make([]Route, 0, len(refs))
@@ -130,7 +131,6 @@ func (b *builder) buildRoutes() {
 			b.want.Routes = b.want.Routes[:n]
 		}
 	}
-	b.checkSources()
 	b.noteTables()
 }
 
@@ -210,6 +210,9 @@ func (b *builder) makeRoute(w *writtenRoute, r *netstate.Route) bool {
 		r.To = r.Family.Default()
 	}
 	b.setScope(sr, r)
+	if sr.Src.IsValid() && !b.checkSource(w, r) {
+		return false
+	}
 	if !sr.Type.Forwards() {
 		return true
 	}
@@ -232,6 +235,27 @@ func (b *builder) makeRoute(w *writtenRoute, r *netstate.Route) bool {
 		}
 	}
 	return ok
+}
+
+// checkSource says whether the kernel takes the route's source address.
+func (b *builder) checkSource(w *writtenRoute, r *netstate.Route) bool {
+	ok, known := b.sources[r.Src]
+	if !known {
+		ok = b.host.isSource(r.Src)
+		b.sources[r.Src] = ok
+	}
+	if ok {
+		return true
+	}
+	if s := b.host.stands(r.Key()); s != nil && s.Src == r.Src {
+		return true
+	}
+	what := fmt.Sprintf("%s is not an address of this host", r.Src)
+	if own := b.host.subnets(r.Family, "").addrs; len(own) > 0 {
+		what += " (" + some(own) + ")"
+	}
+	b.fail(w.key("src"), what, "use one of its addresses, or leave src out")
+	return false
 }
 
 // setScope takes what ip-route takes where the user says nothing: an IPv4 route
@@ -310,67 +334,4 @@ func destination(p netip.Prefix) string {
 		return "default"
 	}
 	return p.String()
-}
-
-// checkSources drops the routes whose source address the kernel would refuse.
-// It runs last, since wanted local routes make sources too.
-func (b *builder) checkSources() {
-	good := make(map[netip.Addr]bool)
-	var bad []int
-	for i := range b.want.Routes {
-		r := &b.want.Routes[i]
-		if !r.Src.IsValid() {
-			continue
-		}
-		ok, known := good[r.Src]
-		if !known {
-			ok = b.host.isSource(r.Src)
-			good[r.Src] = ok
-		}
-		if ok {
-			continue
-		}
-		if s := b.host.stands(r.Key()); s != nil && s.Src == r.Src {
-			continue
-		}
-		bad = append(bad, i)
-	}
-	if len(bad) == 0 {
-		return
-	}
-	drop := make(map[int]bool, len(bad))
-	for _, i := range bad {
-		r := &b.want.Routes[i]
-		drop[i] = true
-		texts, _ := b.host.subnets(r.Family, "")
-		what := fmt.Sprintf("%s is not an address of this host", r.Src)
-		if len(texts) > 0 {
-			what += " (" + some(texts) + ")"
-		}
-		b.fail(b.pathOf(&b.want.Routes[i], "src"), what, "use one of its addresses, or leave src out")
-	}
-	kept := b.want.Routes[:0]
-	for i := range b.want.Routes {
-		if !drop[i] {
-			kept = append(kept, b.want.Routes[i])
-		}
-	}
-	b.want.Routes = kept
-}
-
-// pathOf finds the written route that r was made of.
-func (b *builder) pathOf(r *Route, key string) part {
-	o := r.Origin.Object
-	for i := range o.Policy.Tables {
-		t := &o.Policy.Tables[i]
-		if b.tables[t.Name].id != r.Table {
-			continue
-		}
-		for j := range t.Routes {
-			if t.Routes[j].Pos == r.Origin.Pos && (t.Routes[j].To == r.To || !t.Routes[j].To.IsValid()) {
-				return part{o, r.Origin.Pos, fmt.Sprintf("spec.tables[%d].routes[%d].%s", i, j, key)}
-			}
-		}
-	}
-	return part{o, r.Origin.Pos, "spec.tables"}
 }

@@ -292,6 +292,26 @@ func TestBandIsFull(t *testing.T) {
 	}
 }
 
+// TestRulesStayOutOfGivenTrees: a rule without a priority does not come between
+// those of a tree of given priorities, unless there is no other place.
+func TestRulesStayOutOfGivenTrees(t *testing.T) {
+	for _, c := range []struct{ step, want uint32 }{{10, 2412}, {38, 2210}} {
+		o := sources("a", counting(netstate.IPv4, 22), constant[uint32](1, 22), func(i int, r *spec.Rule) {
+			r.Priority = netstate.Some(2201 + uint32(i)*c.step)
+		})
+		o.Policy.Rules = append(o.Policy.Rules, spec.Rule{IIF: "eth1", Family: netstate.IPv4, Action: netstate.ToTable, Table: spec.TableRef{ID: 2}, Pos: spec.Pos{Line: 99}})
+		w, ps := build(t, []spec.Object{o}, kernelFacts(t, filled+"\nrule 2200 from all iif eth9 table 2 proto static"))
+		if len(w.Trees) != 1 || len(ps) > 0 {
+			t.Fatal(w.Trees, ps)
+		}
+		for i := range w.Rules {
+			if r := w.Rules[i]; r.IIF == "eth1" && r.Priority != c.want {
+				t.Errorf("given priorities of step %d: %s", c.step, r.Rule)
+			}
+		}
+	}
+}
+
 // TestBuildAtTheLastPriority: the largest number is no place for a tree to run over.
 func TestBuildAtTheLastPriority(t *testing.T) {
 	for _, first := range []uint32{1, 32750, 1<<32 - 6, 1<<32 - 1} {

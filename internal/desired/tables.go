@@ -1,7 +1,6 @@
 package desired
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -147,15 +146,23 @@ func (b *builder) otherName(id uint32, name string) string {
 	if known, ok := b.knownName(name); ok && known == id {
 		return ""
 	}
-	other := ""
-	for _, names := range []map[string]uint32{b.facts.Names, kernelTables} {
-		for n, i := range names {
-			if i == id && !b.facts.OwnNames[n] && (other == "" || n < other) {
-				other = n
+	return b.hostNames()[id]
+}
+
+// hostNames are the names of tables by number, without those that only viarule
+// gave; of several the first by alphabet.
+func (b *builder) hostNames() map[uint32]string {
+	if b.nameByID == nil {
+		b.nameByID = make(map[uint32]string, len(b.facts.Names))
+		for _, names := range []map[string]uint32{b.facts.Names, kernelTables} {
+			for n, id := range names {
+				if first, ok := b.nameByID[id]; !b.facts.OwnNames[n] && (!ok || n < first) {
+					b.nameByID[id] = n
+				}
 			}
 		}
 	}
-	return other
+	return b.nameByID
 }
 
 // tablePool gives numbers out, lowest first.
@@ -249,11 +256,8 @@ func (b *builder) nameOf(id uint32) string {
 	if t := b.byID[id]; t != nil {
 		return t.name
 	}
-	names := slices.SortedFunc(maps.Keys(b.facts.Names), cmp.Compare)
-	for _, n := range names {
-		if b.facts.Names[n] == id {
-			return n
-		}
+	if n := b.hostNames()[id]; n != "" {
+		return n
 	}
 	return fmt.Sprint(id)
 }

@@ -28,6 +28,7 @@ type content struct {
 // findTrees finds the trees among our rules: a nop, and right before it groups
 // that end in a goto to it. A nop that the user asked for is none.
 func (s *ruleSet) findTrees() {
+	s.trees = nil
 	groups := slices.Collect(groupsOf(s.ours))
 	for i, g := range groups {
 		if r := g[0]; len(g) > 1 || r.Action != netstate.Nop || *r.Rule != s.bare(r.Rule, netstate.Nop) || s.asked(r.Rule) {
