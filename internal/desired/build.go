@@ -50,6 +50,7 @@ type builder struct {
 	tables   map[string]*table
 	byID     map[uint32]*table // those of tables that have their number
 	nameByID map[uint32]string // see hostNames
+	nameList string            // see tableNames
 	hasRoute map[tableKey]bool // tables that foreign or wanted routes are in
 	host     *hostView
 	sources  map[netip.Addr]bool // whether the kernel takes an address as a source

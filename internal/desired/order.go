@@ -119,11 +119,8 @@ func (t *tree) apart(g *group) bool {
 			all = append(all, t.pfx[e.rule])
 		}
 	}
-	slices.SortFunc(all, pfx.compare)
-	for i := 1; i < len(all); i++ {
-		if all[i-1].covers(all[i]) {
-			return false
-		}
+	if !disjoint(all) {
+		return false
 	}
 	splits := make([]pfx, 0, 8)
 	for _, e := range g.entries {
@@ -138,6 +135,18 @@ func (t *tree) apart(g *group) bool {
 		// nothing else that does: rules are apart.
 		i, found := slices.BinarySearchFunc(all, e.pfx, pfx.compare)
 		if found || i > 0 && all[i-1].covers(e.pfx) {
+			return false
+		}
+	}
+	return true
+}
+
+// disjoint sorts the prefixes, and says whether no two of them overlap: a prefix
+// sorts right before what it covers.
+func disjoint(all []pfx) bool {
+	slices.SortFunc(all, pfx.compare)
+	for i := 1; i < len(all); i++ {
+		if all[i-1].covers(all[i]) {
 			return false
 		}
 	}

@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -37,11 +38,19 @@ func (s *ruleSet) placeFixed() (trees, ranges []span) {
 			}
 		}
 	}
-	breaks := make([]span, 0, len(others))
+	var breaks, standing []span
 	for p := range others {
 		breaks = append(breaks, span{p, p})
 	}
+	// A new tree stands beside what stands, so that it is whole before the old goes.
+	for _, r := range s.ours {
+		standing = append(standing, span{r.Priority, r.Priority})
+	}
+	for _, t := range s.trees {
+		standing = append(standing, t.span)
+	}
 	taken := makeSpans(breaks)
+	occupied := makeSpans(breaks, standing)
 	rest := s.fixed
 	var plain []rule
 	for len(rest) > 0 {
@@ -56,7 +65,7 @@ func (s *ruleSet) placeFixed() (trees, ranges []span) {
 				n = slices.IndexFunc(compiled, func(r rule) bool { return r.Priority >= at.first })
 			}
 			part := compiled[:n]
-			if t := s.fixedTree(part, byTo, plain, compiled[n:], rest, taken); t != nil {
+			if t := s.fixedTree(part, byTo, plain, compiled[n:], rest, occupied); t != nil {
 				trees = append(trees, t.span)
 				ranges = append(ranges, span{part[0].Priority, part[len(part)-1].Priority})
 				s.emitTree(t)
@@ -75,7 +84,7 @@ func (s *ruleSet) placeFixed() (trees, ranges []span) {
 }
 
 // fixedTree makes a tree of rules with priorities of their own, or nothing.
-func (s *ruleSet) fixedTree(rules []rule, byTo bool, before, after, rest []rule, taken spans) *tree {
+func (s *ruleSet) fixedTree(rules []rule, byTo bool, before, after, rest []rule, occupied spans) *tree {
 	if len(rules) < minRun {
 		return nil
 	}
@@ -100,15 +109,7 @@ func (s *ruleSet) fixedTree(rules []rule, byTo bool, before, after, rest []rule,
 	if c.stood != nil && !c.poor {
 		return c.stood
 	}
-	// Beside what stands, so that the new tree is whole before the old goes.
-	var ours []span
-	for _, r := range s.ours {
-		ours = append(ours, span{r.Priority, r.Priority})
-	}
-	for _, t := range s.trees {
-		ours = append(ours, t.span)
-	}
-	if room, ok := makeSpans(taken, ours).widest(within); ok && room.last-room.first >= leastSpan-1 {
+	if room, ok := occupied.widest(within); ok && room.last-room.first >= leastSpan-1 {
 		c.most = groupsIn(room)
 		if t := c.new(); t.size() <= room.last-room.first+1 {
 			t.number(span{room.first, room.first + t.size() - 1})
@@ -161,36 +162,32 @@ func (s *ruleSet) emitFixed(rules []rule) {
 	}
 }
 
-// keepStanding orders rules of one priority.
+// keepStanding orders rules of one priority: as they stand, what is new behind,
+// and where two select some of the same packets, as they are written.
 func (s *ruleSet) keepStanding(rules []rule) []int {
-	const most = 512 // more pairs are not worth looking at
-	present := make(map[netstate.Rule]int)
-	if len(rules) > 1 && len(rules) <= most {
-		at, _ := slices.BinarySearchFunc(s.ours, rules[0].Priority, func(r standingRule, p uint32) int { return int(int64(r.Priority) - int64(p)) })
-		for ; at < len(s.ours) && s.ours[at].Priority == rules[0].Priority; at++ {
-			present[*s.ours[at].Rule] = at
-		}
-	}
 	order := make([]int, len(rules))
 	for i := range order {
 		order[i] = i
 	}
-	if len(present) == 0 {
+	const most = 128 // the pairs of more are not worth looking at
+	if len(rules) < 2 || len(rules) > most && !apart(rules) {
 		return order
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		x, okx := present[rules[a].Rule]
-		y, oky := present[rules[b].Rule]
-		switch {
-		case okx && oky:
-			return x - y
-		case okx:
-			return -1
-		case oky:
-			return 1
+	present := make(map[netstate.Rule]int)
+	at, _ := slices.BinarySearchFunc(s.ours, rules[0].Priority, func(r standingRule, p uint32) int { return cmp.Compare(r.Priority, p) })
+	for ; at < len(s.ours) && s.ours[at].Priority == rules[0].Priority; at++ {
+		present[*s.ours[at].Rule] = at + 1
+	}
+	place := func(i int) int {
+		if at := present[rules[i].Rule]; at > 0 {
+			return at
 		}
-		return 0
-	})
+		return len(s.ours) + 1
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(place(a), place(b)) })
+	if len(rules) > most || slices.IsSorted(order) {
+		return order
+	}
 	sorted := make([]int, 0, len(order))
 	for _, i := range keepOrder(len(order), func(i, j int) bool {
 		return order[i] < order[j] && overlap(&rules[order[i]].Rule, &rules[order[j]].Rule)
@@ -198,4 +195,19 @@ func (s *ruleSet) keepStanding(rules []rule) []int {
 		sorted = append(sorted, order[i])
 	}
 	return sorted
+}
+
+// apart says whether the rules are a run of which no two select the same packets.
+func apart(rules []rule) bool {
+	for _, byTo := range []bool{false, true} {
+		if runLength(rules, byTo) < len(rules) {
+			continue
+		}
+		all := make([]pfx, len(rules))
+		for i := range rules {
+			all[i] = makePfx(*selector(&rules[i].Rule, byTo))
+		}
+		return disjoint(all)
+	}
+	return false
 }

@@ -117,9 +117,25 @@ func (b *builder) placeOfRule(r *Rule) part {
 	return p
 }
 
+// checkLinks warns of rules about links that are not there. The kernel takes such
+// rules, and they select nothing until the link comes.
+func (b *builder) checkLinks(all []written) {
+	if len(b.facts.State.Links) == 0 {
+		return
+	}
+	for i := range all {
+		w := &all[i]
+		for _, k := range [...]struct{ key, dev string }{{"iif", w.spec.IIF}, {"oif", w.spec.OIF}} {
+			if k.dev != "" && b.host.links[k.dev] == nil {
+				b.warn(w.key(k.key), fmt.Sprintf("no link named %s in this namespace, so the rule selects nothing until there is one; %s", k.dev, b.host.linkNames()), "")
+			}
+		}
+	}
+}
+
 // checkEmptyTables warns of rules to tables that nobody puts routes in, once an
-// object and table. A rule
-// for both families without prefixes is fine where one of them has routes.
+// object and table. A rule for both families without prefixes is fine where one
+// of them has routes.
 func (b *builder) checkEmptyTables(all []written) {
 	type use struct {
 		obj   *spec.Object

@@ -163,6 +163,7 @@ func (b *builder) expandRules(sets [2]*ruleSet) {
 		slices.SortStableFunc(set.fixed, func(x, y rule) int { return cmp.Compare(x.Priority, y.Priority) })
 		set.seen = nil
 	}
+	b.checkLinks(all)
 	b.checkEmptyTables(all)
 }
 
@@ -178,7 +179,7 @@ func (b *builder) baseRule(w *written) (netstate.Rule, bool) {
 		id, known := b.lookupTable(r.Table)
 		if !known {
 			b.fail(w.key("table"), fmt.Sprintf("no table has the name %s", r.Table.Name),
-				"name it under spec.tables, give its number, or use one of "+some(b.tableNames()))
+				"name it under spec.tables, give its number, or use one of "+b.tableNames())
 		}
 		if id == 0 {
 			return n, false
@@ -251,9 +252,9 @@ func (s *ruleSet) expand(w *written, base netstate.Rule, number uint32) {
 	}
 }
 
-// selectors are the prefixes of the family, in canonical form: all addresses are
-// the zero Prefix, as where the list is empty. They are appended to out. ok is false where the list has
-// only prefixes of the other family.
+// selectors appends the prefixes of the family to out, in canonical form: all
+// addresses are the zero Prefix, as where the list is empty. ok is false where the
+// list has only prefixes of the other family.
 func (s *ruleSet) selectors(out, list []netip.Prefix) (_ []netip.Prefix, ok bool) {
 	if len(list) == 0 {
 		return append(out, netip.Prefix{}), true

@@ -108,6 +108,12 @@ b:
 			rule 300 from 10.1.0.2 table 1 proto 118
 			rule 300 from 10.1.0.1 table 1 proto 118`,
 	}, {
+		name:     "many of one priority too, if no two select the same packets",
+		have:     filled + "\n" + manyRules("rule 300 from 10.1.0.%d table 1 proto 118\n", 199, 0),
+		objs:     "a:\n  rules:\n  - {from: [" + manyRules("10.1.0.%d, ", 0, 200) + "], table: 1, priority: 300}",
+		want:     manyRules("rule 300 from 10.1.0.%d table 1 proto 118\n", 199, 0) + "rule 300 from 10.1.0.200 table 1 proto 118",
+		problems: "a.yaml:3: warning: spec.rules[0]: every packet has to go through 201 IPv4 rules one by one: they all have the priority 300, and a tree needs several; leave the priorities out, and viarule makes a tree of them that is as fast as a few rules",
+	}, {
 		name: "what rules say of the host",
 		have: filled + `
 			rule 500 from 10.1.0.0/17 table 1 proto static
@@ -124,7 +130,8 @@ b:
   - {iif: eth0, table: half, priority: 810}
   - {from: [10.4.0.0/24, "fd04::/24"], table: half, priority: 820}
   - {from: [10.5.0.0/24], goto: 9000, priority: 830}
-  - {from: [10.6.0.0/24], goto: 2205}`,
+  - {from: [10.6.0.0/24], goto: 2205}
+  - {iif: eth7, oif: uplink2, family: IPv6, table: 1, priority: 840}`,
 		want: `
 			rule 500 from 10.1.1.0/24 table 2 proto 118
 			rule 600 from 10.1.0.0/16 table 1 proto 118
@@ -137,13 +144,15 @@ b:
 			rule 2210 from 10.6.0.0/24 goto 2205 proto 118
 			rule -6 810 from all iif eth0 table 41 proto 118
 			rule -6 820 from fd04::/24 table 41 proto 118
+			rule -6 840 from all iif eth7 oif uplink2 table 1 proto 118
 			route 10.0.0.0/8 dev eth1 table 41 proto 118 scope link`,
 		problems: `
 			p.yaml:4: warning: spec.rules[0].priority: somebody else's rule has the same priority and selects some of the same packets (rule 500 from 10.1.0.0/17 table 1 proto 4), and nobody can say which comes first; use another priority
 			p.yaml:7: warning: spec.rules[3].table: table empty has no IPv4 routes, neither on this host nor in the objects, so packets go on to the next rule; give the table routes, or leave the rule out
 			p.yaml:9: warning: spec.rules[5].table: table half has no IPv6 routes, neither on this host nor in the objects, so packets go on to the next rule; give the table routes, or leave the rule out
 			p.yaml:10: warning: spec.rules[6].goto: no IPv4 rule has the priority 9000, so the kernel passes this rule over; add a rule with this priority (nop does nothing else)
-			p.yaml:11: spec.rules[7].goto: goto 2205 from priority 2210: the kernel takes only targets further down; use a higher target, or a lower priority`,
+			p.yaml:11: spec.rules[7].goto: goto 2205 from priority 2210: the kernel takes only targets further down; use a higher target, or a lower priority
+			p.yaml:12: warning: spec.rules[8].iif: no link named eth7 in this namespace, so the rule selects nothing until there is one; there are lo, eth0, eth1, eth2`,
 	}, {
 		name: "tables that nobody knows, priorities of others",
 		objs: `p:
@@ -154,6 +163,21 @@ b:
 			p.yaml:3: spec.rules[0].table: no table has the name nowhere; name it under spec.tables, give its number, or use one of main
 			p.yaml:4: spec.rules[1].priority: priority 512 belongs to neighbour, which runs on this host; use another one, or leave it out`,
 	}})
+}
+
+// manyRules repeats format with the numbers from first to last.
+func manyRules(format string, first, last int) string {
+	var b strings.Builder
+	step := 1
+	if first > last {
+		step = -1
+	}
+	for i := first; ; i += step {
+		fmt.Fprintf(&b, format, i)
+		if i == last {
+			return b.String()
+		}
+	}
 }
 
 // TestPrioritiesStay changes a list of rules step by step; each step is built on
@@ -188,6 +212,7 @@ func TestPrioritiesStay(t *testing.T) {
 	}} {
 		t.Run(c.name, func(t *testing.T) {
 			f := kernelFacts(t, filled)
+			f.State.Links = nil // else there is a word on each of these
 			for i, step := range c.steps {
 				objs := "p:\n  rules:\n"
 				for _, n := range strings.Fields(step) {
@@ -217,6 +242,7 @@ func TestPrioritiesFollowTheOrder(t *testing.T) {
 		rule 2230 from all iif foreign0 table 9 proto static
 		rule 2300 from all iif foreign1 table 9 proto static
 		rule 2301 from all iif foreign2 table 9 proto static`)
+	base.State.Links = nil // else there is a word on each of these
 	rapid.Check(t, func(t *rapid.T) {
 		rnd := dice(t)
 		f := base
@@ -276,6 +302,7 @@ func TestPrioritiesFollowTheOrder(t *testing.T) {
 
 func TestBandIsFull(t *testing.T) {
 	var have strings.Builder
+	have.WriteString("link 9 foreign mtu 1500\n")
 	for p := 2200; p <= 2999; p++ {
 		if p != 2500 {
 			fmt.Fprintf(&have, "rule %d from all iif foreign table 9 proto static\n", p)

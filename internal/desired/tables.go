@@ -239,16 +239,14 @@ func (b *builder) lookupTable(ref spec.TableRef) (id uint32, known bool) {
 }
 
 // tableNames lists the names that a rule could have meant.
-func (b *builder) tableNames() []string {
-	var names []string
-	for n := range b.tables {
-		names = append(names, n)
+func (b *builder) tableNames() string {
+	if b.nameList == "" {
+		names := slices.Sorted(maps.Keys(b.tables))
+		if b.nameList = some(names); len(names) == 0 {
+			b.nameList = "main"
+		}
 	}
-	slices.Sort(names)
-	if len(names) == 0 {
-		return []string{"main"}
-	}
-	return names
+	return b.nameList
 }
 
 // nameOf is how messages call a table.
