@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -24,18 +23,8 @@ var errInterrupted = errors.New("dump interrupted")
 // dump asks for a list and returns the messages of the given type one behind the
 // other, and how many there are. A list that changed meanwhile is asked for again.
 func (c *Conn) dump(ctx context.Context, what string, get, answer uint16, body []byte) (list []byte, count int, err error) {
-	return c.dumpTo(ctx, what, get, answer, body, nil)
-}
-
-// dumpTo is dump that gives each part of the list, as it comes, to what begin
-// returns; begin is called anew when the list is asked for again. It may be nil.
-func (c *Conn) dumpTo(ctx context.Context, what string, get, answer uint16, body []byte, begin func() func(part []byte)) (list []byte, count int, err error) {
 	for range tornRetries {
-		var part func([]byte)
-		if begin != nil {
-			part = begin()
-		}
-		list, count, err = c.dumpOnce(ctx, get, answer, body, c.list[:0], part)
+		list, count, err = c.dumpOnce(ctx, get, answer, body, c.list[:0])
 		c.list = list[:0]
 		if err == nil || !errors.Is(err, errInterrupted) {
 			break
@@ -50,7 +39,7 @@ func (c *Conn) dumpTo(ctx context.Context, what string, get, answer uint16, body
 	return nil, 0, fmt.Errorf("list %s: %w", what, err)
 }
 
-func (c *Conn) dumpOnce(ctx context.Context, get, want uint16, body, list []byte, part func([]byte)) (_ []byte, count int, err error) {
+func (c *Conn) dumpOnce(ctx context.Context, get, want uint16, body, list []byte) (_ []byte, count int, err error) {
 	t, err := c.transport()
 	if err != nil {
 		return list, 0, err
@@ -83,7 +72,7 @@ func (c *Conn) dumpOnce(ctx context.Context, get, want uint16, body, list []byte
 		if err != nil {
 			return list, 0, err
 		}
-		had, start := count, len(list)
+		had := count
 		for b := c.buf[:n]; len(b) > 0; {
 			at := b
 			var m message
@@ -106,9 +95,6 @@ func (c *Conn) dumpOnce(ctx context.Context, get, want uint16, body, list []byte
 				case torn:
 					return list, 0, errInterrupted
 				}
-				if part != nil {
-					part(list[start:])
-				}
 				return list, count, nil
 			case unix.NLMSG_OVERRUN:
 				torn = true
@@ -119,9 +105,6 @@ func (c *Conn) dumpOnce(ctx context.Context, get, want uint16, body, list []byte
 				}
 				count++
 			}
-		}
-		if part != nil {
-			part(list[start:])
 		}
 	}
 }
@@ -266,86 +249,45 @@ func (c *Conn) rules(ctx context.Context, d *decoder, s *netstate.State) error {
 	return nil
 }
 
-// routes reads the routes of all tables. Those of IPv4 are decoded by a goroutine
-// while the kernel writes the rest of their list, which hides most of the decoding
-// of a large table. The IPv6 list is read whole first, since it may have to be
-// read again.
 func (c *Conn) routes(ctx context.Context, d *decoder, s *netstate.State) error {
-	var list6 []byte
+	read := func(f netstate.Family) ([]byte, int, error) {
+		return c.ofFamily(ctx, "routes", f, unix.RTM_GETROUTE, unix.RTM_NEWROUTE, routeHeader)
+	}
+	var (
+		lists  [2][]byte
+		counts [2]int
+	)
 	err := c.steady(ctx, "IPv6 routes", route6Groups, func() (err error) {
-		list6, _, err = c.ofFamily(ctx, "routes", netstate.IPv6, unix.RTM_GETROUTE, unix.RTM_NEWROUTE, routeHeader)
+		lists[1], counts[1], err = read(netstate.IPv6)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	body := make([]byte, routeHeader)
-	body[0] = uint8(netstate.IPv4)
-	var stream *routeStream
-	_, _, err = c.dumpTo(ctx, "IPv4 routes", unix.RTM_GETROUTE, unix.RTM_NEWROUTE, body, func() func([]byte) {
-		if stream != nil {
-			_, _ = stream.end() // of a list that is asked for again
-		}
-		stream = startRouteStream(d)
-		return stream.add
-	})
-	routes, derr := stream.end()
-	if absent(err) {
-		err, routes = nil, nil
-	}
-	if err := errors.Join(err, derr); err != nil {
+	if lists[0], counts[0], err = read(netstate.IPv4); err != nil {
 		return err
 	}
-	s.Routes = routes
-	return each(list6, func(b []byte) error { return d.appendRoute(&s.Routes, b, netstate.IPv6) })
-}
-
-// routeStream decodes IPv4 routes as they come.
-type routeStream struct {
-	parts  chan []byte
-	done   chan struct{}
-	routes []netstate.Route
-	err    error
-}
-
-func startRouteStream(d *decoder) *routeStream {
-	r := &routeStream{parts: make(chan []byte, 256), done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
-		for part := range r.parts {
-			if r.err == nil {
-				r.err = each(part, func(b []byte) error { return d.appendRoute(&r.routes, b, netstate.IPv4) })
+	// Both families are read before the first is decoded, to make room for all of
+	// them at once: a list of a million must not be copied.
+	routes := make([]netstate.Route, counts[0]+counts[1])
+	n := 0
+	for i, f := range netstate.Families {
+		err := each(lists[i], func(b []byte) error {
+			if foreign(b, f) {
+				return nil
 			}
+			ok, err := d.decodeRoute(&routes[n], b)
+			if ok {
+				n++
+			}
+			return err
+		})
+		if err != nil {
+			return err
 		}
-	}()
-	return r
-}
-
-// add gives the stream whole messages, which must not change any more.
-func (r *routeStream) add(part []byte) { r.parts <- part }
-
-// end waits for the last route.
-func (r *routeStream) end() ([]netstate.Route, error) {
-	close(r.parts)
-	<-r.done
-	return r.routes, r.err
-}
-
-// appendRoute decodes a message, if it is a route of the family.
-func (d *decoder) appendRoute(routes *[]netstate.Route, b []byte, f netstate.Family) error {
-	if foreign(b, f) {
-		return nil
 	}
-	if n := len(*routes); n == cap(*routes) {
-		*routes = slices.Grow(*routes, max(n, 64)) // append grows a long list in small steps
-	}
-	*routes = append(*routes, netstate.Route{})
-	last := len(*routes) - 1
-	ok, err := d.decodeRoute(&(*routes)[last], b)
-	if !ok {
-		*routes = (*routes)[:last]
-	}
-	return err
+	s.Routes = routes[:n]
+	return nil
 }
 
 func (c *Conn) nexthops(ctx context.Context, d *decoder, s *netstate.State) error {
