@@ -38,7 +38,7 @@ type Validation struct {
 
 // NewValidation says of objects what problems were found.
 func NewValidation(objects []spec.Object, problems []spec.Problem) Validation {
-	v := Validation{Valid: !spec.Failed(problems), Objects: []string{}, Problems: problems}
+	v := Validation{Valid: !spec.Failed(problems), Objects: []string{}, Problems: append([]spec.Problem{}, problems...)}
 	for i := range objects {
 		v.Objects = append(v.Objects, objects[i].Ref.String())
 	}
@@ -66,7 +66,7 @@ func (d *draft) names() Names {
 }
 
 func (h *Host) preview(d *draft) *Preview {
-	return &Preview{Plan: d.plan, Warnings: d.warnings, Notes: []string{}, Names: d.names()}
+	return &Preview{Plan: d.plan, Warnings: append([]spec.Problem{}, d.warnings...), Notes: []string{}, Names: d.names()}
 }
 
 func (h *Host) result(d *draft) *Result {

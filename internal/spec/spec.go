@@ -15,11 +15,15 @@ import (
 
 // Pos is a place in a file. Line and Col count from 1; the zero Pos is unknown.
 type Pos struct {
-	Line, Col int32
+	Line int32 `json:"line"`
+	Col  int32 `json:"column"`
 }
 
 // Ref names an object, for example RoutingPolicy/uplinks.
-type Ref struct{ Kind, Name string }
+type Ref struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+}
 
 // String gives Kind/Name.
 func (r Ref) String() string { return r.Kind + "/" + r.Name }
@@ -132,19 +136,27 @@ const (
 	Warning
 )
 
+// MarshalText gives error or warning.
+func (s Severity) MarshalText() ([]byte, error) {
+	if s == Warning {
+		return []byte("warning"), nil
+	}
+	return []byte("error"), nil
+}
+
 // Problem is something wrong with what the user wrote: where, what, and what to
 // do about it.
 type Problem struct {
-	Severity Severity
-	Object   Ref
-	File     string
-	Pos      Pos
-	Path     string // spec.tables[0].routes[1].via
-	What     string // what is wrong, without the path
-	Do       string // what to do; may be empty
+	Severity Severity `json:"severity"`
+	Object   Ref      `json:"object"`
+	File     string   `json:"file"`
+	Pos      Pos      `json:"position"`
+	Path     string   `json:"path"` // spec.tables[0].routes[1].via
+	What     string   `json:"what"` // what is wrong, without the path
+	Do       string   `json:"do"`   // what to do; may be empty
 	// Lacking says that the host lacks something that the object needs, such as
 	// a link: the same object may be right on another host, or later.
-	Lacking bool
+	Lacking bool `json:"lacking"`
 }
 
 // String is `file:line: path: what; do`.
