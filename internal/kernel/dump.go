@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -17,6 +18,9 @@ const tornRetries = 10
 // keepList is the largest buffer that a Conn keeps between snapshots: 100,000
 // routes fit.
 const keepList = 16 << 20
+
+// firstList is what a list begins with, in bytes.
+const firstList = 64 << 10
 
 var errInterrupted = errors.New("dump interrupted")
 
@@ -99,7 +103,13 @@ func (c *Conn) dumpOnce(ctx context.Context, get, want uint16, body, list []byte
 			case unix.NLMSG_OVERRUN:
 				torn = true
 			case want:
-				list = append(list, at[:len(at)-len(b)]...)
+				m := at[:len(at)-len(b)]
+				if len(list)+len(m) > cap(list) {
+					// append grows a long list by a quarter, and new memory costs
+					// more than what is written to it.
+					list = slices.Grow(list, max(len(list), firstList))
+				}
+				list = append(list, m...)
 				if count == had {
 					parts++
 				}
