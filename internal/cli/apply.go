@@ -29,29 +29,18 @@ Nothing survives a reboot by itself: --boot has the objects applied at boot.`,
   viarule import | viarule apply -f - --adopt   # take over what was made by hand`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			start := time.Now()
-			h, err := a.open()
-			if err != nil {
-				return err
-			}
-			defer h.Close()
-			var r *host.Result
 			if fromBoot {
 				if len(files.names)+len(args) > 0 {
 					return usageError{fmt.Errorf("--from-boot reads its own files: leave -f out")}
 				}
-				r, err = h.ApplyBoot(cmd.Context(), opt)
-			} else {
-				objects, lerr := a.load(cmd, files, args)
-				if lerr != nil {
-					return lerr
-				}
-				opt.Read = time.Since(start)
-				r, err = h.Apply(cmd.Context(), objects, opt)
+				return a.change(func(h *host.Host) (*host.Result, error) { return h.ApplyBoot(cmd.Context(), opt) })
 			}
+			objects, err := a.load(cmd, files, args)
 			if err != nil {
 				return err
 			}
-			return a.printResult(r)
+			opt.Read = time.Since(start)
+			return a.change(func(h *host.Host) (*host.Result, error) { return h.Apply(cmd.Context(), objects, opt) })
 		},
 	}
 	files.add(c)
@@ -74,16 +63,7 @@ func (a *app) confirmCommand() *cobra.Command {
   viarule confirm`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.open()
-			if err != nil {
-				return err
-			}
-			defer h.Close()
-			r, err := h.Confirm(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.printResult(r)
+			return a.change(func(h *host.Host) (*host.Result, error) { return h.Confirm(cmd.Context()) })
 		},
 	}
 }
@@ -96,18 +76,20 @@ func (a *app) rollbackCommand() *cobra.Command {
 		Example: `  viarule rollback`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.open()
-			if err != nil {
-				return err
-			}
-			defer h.Close()
-			r, err := h.Rollback(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.printResult(r)
+			return a.change(func(h *host.Host) (*host.Result, error) { return h.Rollback(cmd.Context()) })
 		},
 	}
+}
+
+// change makes a change and prints what it did.
+func (a *app) change(f func(*host.Host) (*host.Result, error)) error {
+	return a.withHost(func(h *host.Host) error {
+		r, err := f(h)
+		if err != nil {
+			return err
+		}
+		return a.printResult(r)
+	})
 }
 
 // listed is how many writes a change prints one by one unless it is asked to.

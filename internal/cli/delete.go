@@ -37,16 +37,7 @@ orphans too. What somebody else made is never touched.`,
 					refs = append(refs, objects[i].Ref)
 				}
 			}
-			h, err := a.open()
-			if err != nil {
-				return err
-			}
-			defer h.Close()
-			r, err := h.Delete(cmd.Context(), refs, opt)
-			if err != nil {
-				return err
-			}
-			return a.printResult(r)
+			return a.change(func(h *host.Host) (*host.Result, error) { return h.Delete(cmd.Context(), refs, opt) })
 		},
 	}
 	files.add(c)

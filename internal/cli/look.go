@@ -65,24 +65,21 @@ be.`,
   viarule status --netns node1 -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.open()
-			if err != nil {
+			return a.withHost(func(h *host.Host) error {
+				s, err := h.Status(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if a.structured() {
+					err = a.print(s)
+				} else {
+					err = a.writeStatus(s)
+				}
+				if err == nil && !s.Clean() {
+					return errNo
+				}
 				return err
-			}
-			defer h.Close()
-			s, err := h.Status(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if a.structured() {
-				err = a.print(s)
-			} else {
-				err = a.writeStatus(s)
-			}
-			if err == nil && !s.Clean() {
-				return errNo
-			}
-			return err
+			})
 		},
 	}
 }
@@ -146,17 +143,14 @@ mark of ownership.`,
   viarule apply -f policy.yaml --adopt`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h, err := a.open()
-			if err != nil {
+			return a.withHost(func(h *host.Host) error {
+				text, err := h.Import(cmd.Context(), name)
+				if err != nil {
+					return err
+				}
+				_, err = a.out.Write(text)
 				return err
-			}
-			defer h.Close()
-			text, err := h.Import(cmd.Context(), name)
-			if err != nil {
-				return err
-			}
-			_, err = a.out.Write(text)
-			return err
+			})
 		},
 	}
 	c.Flags().StringVar(&name, "name", "imported", "metadata.name of the object")

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -65,22 +66,19 @@ kernel and changes nothing.`,
 			if err != nil {
 				return err
 			}
-			h, err := a.open()
-			if err != nil {
-				return err
-			}
-			defer h.Close()
-			p, err := h.Plan(cmd.Context(), objects, opt)
-			if err != nil {
-				return err
-			}
-			if err := a.printPlan(p); err != nil {
-				return err
-			}
-			if exitCode && !p.Plan.Empty() {
-				return errNo
-			}
-			return nil
+			return a.withHost(func(h *host.Host) error {
+				p, err := h.Plan(cmd.Context(), objects, opt)
+				if err != nil {
+					return err
+				}
+				if err := a.printPlan(p); err != nil {
+					return err
+				}
+				if exitCode && !p.Plan.Empty() {
+					return errNo
+				}
+				return nil
+			})
 		},
 	}
 	files.add(c)
@@ -109,9 +107,14 @@ func (a *app) writePlan(w io.Writer, p *plan.Plan, names host.Names) error {
 	return p.WriteText(w, plan.Style{Names: names, Verbose: a.verbose, Color: a.color(w)})
 }
 
-// open opens the host that the flags name.
-func (a *app) open() (*host.Host, error) {
-	return host.Open(host.Config{Netns: a.netns, Progress: a.progress()})
+// withHost gives f the host that the flags name.
+func (a *app) withHost(f func(*host.Host) error) (err error) {
+	h, err := host.Open(host.Config{Netns: a.netns, Progress: a.progress()})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, h.Close()) }()
+	return f(h)
 }
 
 // progress returns a function that says, on a terminal, what takes long.
