@@ -12,14 +12,21 @@ payload=$(readlink -f "$1")
 work=${WORKDIR:-${XDG_CACHE_HOME:-$HOME/.cache}/viarule-vm}
 mkdir -p "$work"
 
-# The newest cloud kernel, unpacked and not installed.
-if [ ! -d "$work/kernel/boot" ]; then
-  package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
-  [ -n "$package" ] || { apt-get update -qq >/dev/null; package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}'); }
+# The newest cloud kernel, unpacked and not installed. Lists of packages may be
+# missing, or name a version that is gone: then they are fetched, and it is tried
+# once more.
+fetch_kernel() {
+  local package fetch
+  package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends: linux-image-/ && !found {print $2; found = 1}') || return 1
+  [ -n "$package" ] || return 1
   fetch=$(mktemp -d "$work/fetch.XXXXXX")
-  (cd "$fetch" && apt-get download "$package" >/dev/null 2>&1 && dpkg -x "$package"_*.deb kernel)
-  mv "$fetch/kernel" "$work/kernel"
+  (cd "$fetch" && apt-get download "$package" >/dev/null 2>&1 && dpkg -x "$package"_*.deb kernel) && mv "$fetch/kernel" "$work/kernel"
+  local status=$?
   rm -rf "$fetch"
+  return $status
+}
+if [ ! -d "$work/kernel/boot" ]; then
+  fetch_kernel || { apt-get update -qq >/dev/null && fetch_kernel; } || { echo "cannot fetch Debian's cloud kernel" >&2; exit 1; }
 fi
 release=$(ls "$work/kernel/lib/modules")
 
