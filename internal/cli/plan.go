@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -117,10 +119,30 @@ func (a *app) withHost(f func(*host.Host) error) (err error) {
 	return f(h)
 }
 
-// progress returns a function that says, on a terminal, what takes long.
+// slow is how long a command may take before it says, on a terminal, what it is
+// about.
+const slow = 2 * time.Second
+
+// progress returns a function that is told what a command is about.
 func (a *app) progress() func(string) {
 	if !isTerminal(a.err) {
 		return nil
 	}
-	return func(s string) { fmt.Fprintf(a.err, "… %s\n", s) }
+	var mu sync.Mutex
+	var last string
+	late := false
+	time.AfterFunc(slow, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if late = true; last != "" {
+			fmt.Fprintf(a.err, "… %s\n", last)
+		}
+	})
+	return func(s string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if last = s; late {
+			fmt.Fprintf(a.err, "… %s\n", s)
+		}
+	}
 }
