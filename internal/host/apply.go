@@ -31,6 +31,8 @@ type ApplyOptions struct {
 	Boot        bool          // have all objects applied at boot
 	AllowCutOff bool
 	Read        time.Duration // how long reading the files took, for Result.Phases
+
+	fromBoot bool // the objects are those that the boot keeps
 }
 
 // DeleteOptions change what Delete does.
@@ -135,9 +137,16 @@ func (h *Host) locked(ctx context.Context, doing string, f func(*record.Lock) (*
 		if err := errors.Join(h.shareNames(), boot.Discard(bootStage(h.records))); err != nil {
 			return nil, err
 		}
-		h.progress("an earlier apply was undone: " + outcome.Why)
 	}
-	return f(l)
+	if r, err = f(l); outcome == nil {
+		return r, err
+	}
+	undone := fmt.Sprintf("before that, an apply of %s was undone: %s", outcome.Starter, outcome.Why)
+	if err != nil {
+		return nil, fmt.Errorf("%w; %s", err, undone)
+	}
+	r.Messages = append([]string{undone}, r.Messages...)
+	return r, nil
 }
 
 // carryOut plans a change and makes it. The caller has the lock.

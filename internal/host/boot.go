@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/viarule/viarule/internal/boot"
@@ -33,7 +36,7 @@ func (h *Host) ApplyBoot(ctx context.Context, opt ApplyOptions) (*Result, error)
 	if spec.Failed(problems) {
 		return nil, &InputError{Problems: problems}
 	}
-	opt.Boot = false
+	opt.Boot, opt.fromBoot = false, true
 	c := change{put: objects, adopt: opt.Adopt, prune: opt.Prune, lenient: true}
 	for end := time.Now().Add(bootWait); ; {
 		r, err := h.locked(ctx, "viarule apply --from-boot", func(l *record.Lock) (*Result, error) {
@@ -106,12 +109,58 @@ func (h *Host) bootRefs() ([]spec.Ref, error) {
 	return refs, nil
 }
 
-// keep makes the boot follow a change that is done, at once or, where it waits
-// for its confirmation, then. Only the host's own namespace comes up with the
-// host: another one leaves the boot alone.
-func (h *Host) keep(d *draft, r *Result, opt *ApplyOptions, later bool) error {
+// bootOwner names, by its cookie, the namespace whose objects the boot keeps.
+// Without it `viarule delete --all` below `ip netns exec` would empty the boot of
+// the host.
+func bootOwner() string { return filepath.Join(record.DefaultDir, "boot") }
+
+// ownsBoot says whether what the boot keeps is of this namespace. Where nobody
+// has said so since the host started, it is that of the first process.
+func (h *Host) ownsBoot() (bool, error) {
 	if h.netns != "" {
-		return nil
+		return false, nil
+	}
+	b, err := os.ReadFile(bootOwner())
+	if err == nil {
+		return string(b) == h.cookieText(), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("look whose objects the boot keeps: %w", err)
+	}
+	first, err := os.Stat("/proc/1/ns/net")
+	if err != nil {
+		return false, nil // not root, or another user's: then the boot is not ours to change
+	}
+	own, err := os.Stat("/proc/thread-self/ns/net")
+	if err != nil {
+		return false, fmt.Errorf("look at this network namespace: %w", err)
+	}
+	return os.SameFile(first, own), nil
+}
+
+// claimBoot says that what the boot keeps is of this namespace.
+func (h *Host) claimBoot() error {
+	if err := os.WriteFile(bootOwner(), []byte(h.cookieText()), 0o600); err != nil {
+		return fmt.Errorf("say whose objects the boot keeps: %w", err)
+	}
+	return nil
+}
+
+func (h *Host) cookieText() string { return strconv.FormatUint(h.records.Cookie(), 10) }
+
+// keep makes the boot follow a change that is done, at once or, where it waits
+// for its confirmation, then.
+func (h *Host) keep(d *draft, r *Result, opt *ApplyOptions, later bool) error {
+	if opt.Boot || opt.fromBoot {
+		if err := h.claimBoot(); err != nil {
+			return err
+		}
+	}
+	if owns, err := h.ownsBoot(); err != nil || !owns {
+		if h.netns == "" && !later {
+			r.boot(boot.Report{}, d, false)
+		}
+		return err
 	}
 	ch, err := h.bootChange(d, opt.Boot)
 	if err != nil {

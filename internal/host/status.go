@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/viarule/viarule/internal/guard"
@@ -101,7 +102,7 @@ func (d *draft) status(ref spec.Ref, names Names) ObjectStatus {
 		}
 	}
 	for _, w := range d.warnings {
-		if w.Object == ref && isKept(d, ref) {
+		if w.Object == ref && slices.Contains(d.kept, ref) {
 			out.State, out.Summary = Broken, "the host cannot hold it any more; what stands of it was left alone"
 			out.Details = append(out.Details, w.String())
 		}
@@ -142,15 +143,6 @@ func (d *draft) status(ref spec.Ref, names Names) ObjectStatus {
 		}
 	}
 	return out
-}
-
-func isKept(d *draft, ref spec.Ref) bool {
-	for _, k := range d.kept {
-		if k == ref {
-			return true
-		}
-	}
-	return false
 }
 
 // drift says what an op would repair.
