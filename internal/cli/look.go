@@ -86,7 +86,10 @@ be.`,
 
 func (a *app) writeStatus(s *host.Status) error {
 	if p := s.Pending; p != nil {
-		fmt.Fprintf(a.out, "waiting for `viarule confirm` for %s more; then everything is undone\n", p.Left)
+		fmt.Fprintf(a.out, "an apply of %s (%s) waits for `viarule confirm` for %s more; then it is undone\n", p.By, p.State, p.Left)
+		if p.Error != "" {
+			fmt.Fprintln(a.out, "  the last try to undo it failed:", p.Error)
+		}
 	}
 	if len(s.Objects) == 0 {
 		fmt.Fprintln(a.out, "no object is applied in this namespace")

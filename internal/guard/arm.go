@@ -26,9 +26,6 @@ type Config struct {
 	// Netns is the namespace as it is given to kernel.Open: empty for the
 	// caller's, a name below /run/netns, or a path.
 	Netns string
-	// Note is kept in the journal for the caller, who gets it back by
-	// Pending.Note.
-	Note string
 	// Program is the executable that the guard runs a copy of; empty: the
 	// running one. It must call Main when its first argument is Command.
 	Program string
@@ -76,9 +73,6 @@ type Pending struct {
 	ns record.Namespace
 	j  journal
 }
-
-// Note is what Config.Note was.
-func (p *Pending) Note() string { return p.j.Note }
 
 // Starter is who started the apply.
 func (p *Pending) Starter() Starter { return p.j.Starter }
@@ -180,7 +174,7 @@ func (c *Config) prepare(ns record.Namespace) (*Pending, error) {
 		return nil, err
 	}
 	p := &Pending{ns: ns, j: journal{ID: newID(), Boot: boot, State: Armed, Wait: c.Wait, Time: time.Now(),
-		Unfinished: unfinished, Note: c.Note, Starter: who}}
+		Unfinished: unfinished, Starter: who}}
 	if c.Netns != "" {
 		if p.j.Netns, err = netnsPath(c.Netns); err != nil {
 			return p, err

@@ -80,7 +80,7 @@ func testHooks(dir string) Hooks {
 	return Hooks{
 		Open: func(netns string) (OpenKernel, error) { return kernel.Open(netns) },
 		Undone: func(_ context.Context, lock *record.Lock, o *Outcome) error {
-			return os.WriteFile(filepath.Join(lock.Namespace().Dir(), "undone-was-called"), []byte(o.Note), 0o600)
+			return os.WriteFile(filepath.Join(lock.Namespace().Dir(), "undone-was-called"), []byte(o.Why), 0o600)
 		},
 		grace: patience,
 	}

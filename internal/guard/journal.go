@@ -46,7 +46,6 @@ type journal struct {
 	Time       time.Time     `json:"time"`                 // of arming, for people
 	Netns      string        `json:"netns"`                // path; empty: where the guard is
 	Unfinished bool          `json:"unfinished,omitempty"` // records of an earlier change were open
-	Note       string        `json:"note,omitempty"`       // the caller's
 	Starter    Starter       `json:"starter"`
 	Library    string        `json:"library,omitempty"` // the folder of the copy, where it is not in the guard's own
 	Unit       string        `json:"unit,omitempty"`    // of systemd, without suffix
@@ -191,8 +190,7 @@ func writeFile(path string, b []byte) error {
 type Outcome struct {
 	ID      string    `json:"id"`
 	Time    time.Time `json:"time"`
-	Why     string    `json:"why"`            // not confirmed within 1m0s; asked for; ...
-	Note    string    `json:"note,omitempty"` // of the apply: Config.Note
+	Why     string    `json:"why"` // not confirmed within 1m0s; asked for; ...
 	Starter Starter   `json:"starter"`
 	// Left are the changes that the kernel refused to undo, with its reasons: a
 	// route by a link that is gone, for example.

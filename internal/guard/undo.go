@@ -116,7 +116,7 @@ func (p *Pending) undoKernel(ctx context.Context, k Kernel) ([]string, error) {
 }
 
 func (p *Pending) outcome(why string) *Outcome {
-	return &Outcome{ID: p.j.ID, Time: time.Now(), Why: why, Note: p.j.Note, Starter: p.j.Starter}
+	return &Outcome{ID: p.j.ID, Time: time.Now(), Why: why, Starter: p.j.Starter}
 }
 
 // settle makes the records and the journal say what the kernel is like now.

@@ -42,8 +42,10 @@ type ObjectStatus struct {
 
 // PendingStatus is an apply that waits for its confirmation.
 type PendingStatus struct {
-	Left time.Duration `json:"leftNanoseconds"`
-	By   string        `json:"by"`
+	Left  time.Duration `json:"leftNanoseconds"`
+	By    string        `json:"by"`
+	State guard.State   `json:"state"`           // armed: it did not come to its end
+	Error string        `json:"error,omitempty"` // why the last try to undo it failed
 }
 
 // Clean says whether everything is as it should be.
@@ -90,7 +92,7 @@ func (h *Host) pending() (*PendingStatus, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &PendingStatus{Left: max(0, left).Round(time.Second), By: p.Starter().String()}, nil
+	return &PendingStatus{Left: max(0, left).Round(time.Second), By: p.Starter().String(), State: p.State(), Error: p.Error()}, nil
 }
 
 // status says how one object is.
