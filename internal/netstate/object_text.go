@@ -8,14 +8,19 @@ import (
 // String gives the link's text form, which ParseLink reads:
 //
 //	link 3 eth1 kind veth mac 02:00:00:00:00:01 mtu 1500 up carrier parent if4
+//
+// One that is yet to be made has no number.
 func (l Link) String() string { return string(l.append(nil)) }
 
 // AppendText appends what String returns. The error is always nil.
 func (l Link) AppendText(b []byte) ([]byte, error) { return l.append(b), nil }
 
 func (l *Link) append(b []byte) []byte {
-	b = strconv.AppendInt(append(b, "link "...), int64(l.Index), 10)
-	b = appendKeyWord(b, " ", l.Name)
+	b = append(b, "link "...)
+	if l.Index != 0 || allDigits(l.Name) {
+		b = append(strconv.AppendInt(b, int64(l.Index), 10), ' ')
+	}
+	b = appendWord(b, l.Name)
 	if l.Kind != "" {
 		b = appendKeyWord(b, " kind ", l.Kind)
 	}
@@ -68,8 +73,15 @@ func ParseLink(s string) (Link, error) {
 	return l, nil
 }
 
+// allDigits tells the number of a link from its name.
+func allDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
+
 func (p *parser) link() Link {
-	l := Link{Index: int(p.uint("index", 31)), Name: p.arg("name")}
+	var l Link
+	if allDigits(p.peek()) {
+		l.Index = int(p.uint("index", 31))
+	}
+	l.Name = p.arg("name")
 	for {
 		k, ok := p.key()
 		if !ok {

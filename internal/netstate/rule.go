@@ -79,8 +79,11 @@ type Opt struct {
 // Some returns v as a present Opt.
 func Some(v uint32) Opt { return Opt{Set: true, Val: v} }
 
-// Protocol numbers by which viarule knows its own rules and routes again.
+// Protocol numbers: the kernel's own marks, and those by which viarule knows its own
+// rules and routes again.
 const (
+	ProtocolKernel uint8 = 2   // the kernel, by itself (RTPROT_KERNEL)
+	ProtocolRA     uint8 = 9   // the kernel, from router advertisements (RTPROT_RA)
 	ProtocolObject uint8 = 118 // made for an object (RoutingPolicy, ...)
 	ProtocolCNI    uint8 = 119 // made by a CNI plugin
 	ProtocolBGP    uint8 = 120 // learned by BGP

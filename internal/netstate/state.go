@@ -30,10 +30,31 @@ type Addr struct {
 	Broadcast netip.Addr
 	Scope     Scope
 	Label     string
-	Flags     uint32 // IFA_F_*, less the ones that change by themselves
+	Flags     uint32 // Addr*; tentative and deprecated change by themselves
 	Protocol  uint8
 	Metric    uint32 // of the subnet's route; 0: the kernel's default
 	Unknown   string
+}
+
+// Flags of addresses (include/uapi/linux/if_addr.h, IFA_F_*). IPv4 has AddrSecondary
+// where IPv6 has AddrTemporary.
+const (
+	AddrSecondary     uint32 = 0x01
+	AddrTemporary     uint32 = 0x01
+	AddrNoDAD         uint32 = 0x02
+	AddrOptimistic    uint32 = 0x04
+	AddrDADFailed     uint32 = 0x08
+	AddrHome          uint32 = 0x10
+	AddrDeprecated    uint32 = 0x20
+	AddrTentative     uint32 = 0x40
+	AddrPermanent     uint32 = 0x80
+	AddrNoPrefixRoute uint32 = 0x200
+)
+
+// Checking says that duplicate address detection has not ended and the address is not
+// to be used before: nothing may have it as its source (ipv6_chk_addr).
+func (a *Addr) Checking() bool {
+	return a.Flags&(AddrTentative|AddrOptimistic) == AddrTentative
 }
 
 // Nexthop is a next hop object (`ip nexthop`).
@@ -68,4 +89,5 @@ type State struct {
 	Rules    []Rule
 	Routes   []Route
 	Nexthops []Nexthop
+	Nft      []NftTable // viarule's own, sorted by name
 }

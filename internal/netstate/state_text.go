@@ -36,7 +36,7 @@ func (p *parser) sysctl() Sysctl {
 	return s
 }
 
-// String gives the verb: +, ~ or -.
+// String gives the verb: +, ~, - or &.
 func (v Verb) String() string {
 	switch v {
 	case Add:
@@ -45,12 +45,14 @@ func (v Verb) String() string {
 		return "~"
 	case Delete:
 		return "-"
+	case Append:
+		return "&"
 	}
 	return "verb?"
 }
 
 // String gives the change's text form, which ParseChange reads: the verb's sign
-// and the object.
+// and the object. A table of nftables goes by its name, and is not read.
 //
 //   - rule 2200 from 10.1.0.0/16 table 5007 proto 118
 //     ~ sysctl net/ipv4/ip_forward = 1
@@ -73,6 +75,12 @@ func (c *Change) append(b []byte, n Names) []byte {
 		return c.Nexthop.append(b, n)
 	case c.Sysctl != nil:
 		return c.Sysctl.append(b)
+	case c.Link != nil:
+		return c.Link.append(b)
+	case c.Addr != nil:
+		return c.Addr.append(b)
+	case c.Nft != nil:
+		return append(b, "nft table inet "+c.Nft.Name...)
 	}
 	return append(b, "nothing"...)
 }
@@ -96,8 +104,10 @@ func (p *parser) change() Change {
 		c.Verb = Replace
 	case "-":
 		c.Verb = Delete
+	case "&":
+		c.Verb = Append
 	default:
-		p.failf("verb: %q is not one of + ~ -", v)
+		p.failf("verb: %q is not one of + ~ - &", v)
 	}
 	switch k := p.arg("object"); k {
 	case "rule":
@@ -115,8 +125,17 @@ func (p *parser) change() Change {
 		if c.Verb != Replace {
 			p.failf("a sysctl can only be replaced (~)")
 		}
+	case "link":
+		l := p.link()
+		c.Link = &l
+	case "addr":
+		a := p.address()
+		c.Addr = &a
 	default:
-		p.failf("%q is not rule, route, nexthop or sysctl", k)
+		p.failf("%q is not rule, route, nexthop, sysctl, link or addr", k)
+	}
+	if c.Verb == Append && c.Route == nil {
+		p.failf("only a route can be appended (&)")
 	}
 	return c
 }
@@ -146,6 +165,9 @@ func (s State) AppendText(b []byte) ([]byte, error) {
 	for i := range s.Nexthops {
 		b = append(s.Nexthops[i].append(b, nil), '\n')
 	}
+	for i := range s.Nft {
+		b = s.Nft[i].appendLines(b)
+	}
 	return b, nil
 }
 
@@ -157,13 +179,19 @@ func ParseState(text string) (State, error) {
 	n := 0
 	for line := range strings.Lines(text) {
 		n++
-		p := newParser("state", strings.TrimSpace(line))
-		p.object(&s)
-		if err := p.end(); err != nil {
+		if err := s.ParseLine(strings.TrimSpace(line)); err != nil {
 			return State{}, fmt.Errorf("line %d: %w", n, err)
 		}
 	}
 	return s, nil
+}
+
+// ParseLine reads one line of what State.String writes and adds to the state what
+// it says.
+func (s *State) ParseLine(line string) error {
+	p := newParser("state", line)
+	p.object(s)
+	return p.end()
 }
 
 func (p *parser) object(s *State) {
@@ -183,9 +211,11 @@ func (p *parser) object(s *State) {
 		s.Routes = append(s.Routes, p.route())
 	case "nexthop":
 		s.Nexthops = append(s.Nexthops, p.nexthop())
+	case "nft":
+		p.nft(s)
 	default:
 		p.kind = "state"
-		p.fail(errors.New("a line begins with link, addr, rule, route or nexthop"))
+		p.fail(errors.New("a line begins with link, addr, rule, route, nexthop or nft"))
 	}
 }
 

@@ -140,7 +140,23 @@ func appendKeyWord(b []byte, key, word string) []byte {
 	return appendWord(append(b, key...), word)
 }
 
-// appendWord writes one word, quoted where it must be.
+// AppendWord appends one word of a text form, as a Go string where it must be
+// quoted.
+func AppendWord(b []byte, w string) []byte { return appendWord(b, w) }
+
+// SplitWords gives the words of a line, without quotes and comments.
+func SplitWords(line string) ([]string, error) {
+	p := newParser("line", line)
+	var words []string
+	for {
+		w, ok := p.next()
+		if !ok {
+			return words, p.err
+		}
+		words = append(words, w)
+	}
+}
+
 func appendWord(b []byte, w string) []byte {
 	if isPlain(w) {
 		return append(b, w...)

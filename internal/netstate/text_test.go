@@ -43,8 +43,19 @@ func TestTextRoundTrip(t *testing.T) {
 	t.Run("link", roundTrip(netstatetest.Link(), netstate.ParseLink))
 	t.Run("addr", roundTrip(netstatetest.LinkAddr(), netstate.ParseAddr))
 	t.Run("sysctl", roundTrip(netstatetest.Sysctl(), netstate.ParseSysctl))
+	t.Run("opaque", roundTrip(netstatetest.Opaque(), netstate.ParseOpaque))
 	t.Run("change", roundTrip(netstatetest.Change(), netstate.ParseChange))
 	t.Run("state", roundTrip(netstatetest.State(), netstate.ParseState))
+	t.Run("nft table", rapid.MakeCheck(func(t *rapid.T) {
+		x := netstate.State{Nft: []netstate.NftTable{netstatetest.NftTable().Draw(t, "table")}}
+		got, err := netstate.ParseState(x.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.Nft) != 1 || !got.Nft[0].Equal(&x.Nft[0]) {
+			t.Fatalf("%s parses to %s", x, got)
+		}
+	}))
 }
 
 // forms are lines as they must be written, to the letter: other packages'
@@ -131,7 +142,7 @@ func TestParseErrors(t *testing.T) {
 		{"route default nexthop dev b weight 257 table 7", "weight: more than 256"},
 		{"addr 10.0.0.1/8", "no dev"},
 		{"nexthop 1 group 1,2,3", `group: "1,2,3" is not ID or ID,WEIGHT`},
-		{"sysctl a = 1", "a line begins with link, addr, rule, route or nexthop"},
+		{"sysctl a = 1", "a line begins with link, addr, rule, route, nexthop or nft"},
 	} {
 		_, err := netstate.ParseState(c.text)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -142,12 +153,74 @@ func TestParseErrors(t *testing.T) {
 		{"rule 1 nop", `verb: "rule" is not one of + ~ -`},
 		{"+ sysctl a = 1", "a sysctl can only be replaced"},
 		{"~ sysctl a 1", `"1" where "=" should be`},
-		{"+ link 1 lo", `"link" is not rule, route, nexthop or sysctl`},
+		{"+ addr 10.0.0.1", "no dev"},
+		{"+ table 7", `"table" is not rule, route, nexthop, sysctl, link or addr`},
 	} {
 		_, err := netstate.ParseChange(c.text)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: error %v, want one with %q", c.text, err, c.want)
 		}
+	}
+}
+
+func TestOpaqueText(t *testing.T) {
+	for _, c := range []struct {
+		opaque netstate.Opaque
+		want   string
+	}{
+		{netstate.Opaque{Kind: netstate.OpaqueXDP, Dev: "eth0", Name: "program 7 cil_xdp_entry"}, `opaque xdp dev eth0 name "program 7 cil_xdp_entry"`},
+		{netstate.Opaque{Kind: netstate.OpaqueTC, Dev: "#", Name: "x"}, `opaque tc dev "#" name x`},
+		{netstate.Opaque{Kind: netstate.OpaqueXFRM, Name: "needs root", Unread: true}, `opaque xfrm unread "needs root"`},
+		{netstate.Opaque{Kind: netstate.OpaqueFlowtable, Dev: "eth0", Name: "inet filter fast"}, `opaque flowtable dev eth0 name "inet filter fast"`},
+		{netstate.Opaque{Kind: netstate.OpaqueBridgeNF, Dev: "br0", Name: "x"}, `opaque bridge-nf dev br0 name x`},
+		{netstate.Opaque{Kind: netstate.OpaqueNft, Name: "x", Unread: true}, `opaque nft unread x`},
+		{netstate.Opaque{Kind: netstate.OpaqueIptables, Name: "x", Unread: true}, `opaque iptables unread x`},
+	} {
+		if got := c.opaque.String(); got != c.want {
+			t.Errorf("%#v is written as\n     %s\nwant %s", c.opaque, got, c.want)
+		}
+	}
+	for text, want := range map[string]string{
+		"opaque":                     "kind: no value",
+		"opaque ebtables name x":     `"ebtables" is no kind`,
+		"opaque 1 name x":            `"1" is no kind`,
+		"opaque xdp dev eth0":        "no name",
+		"opaque xdp name a unread b": "both name and unread",
+		"opaque xdp name a b":        `no such key: "b"`,
+	} {
+		if _, err := netstate.ParseOpaque(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want one with %q", text, err, want)
+		}
+	}
+}
+
+// The kernel takes any bytes for the names of a table's chains and maps.
+func TestNftNamesOfAnyBytes(t *testing.T) {
+	x := netstate.State{Nft: []netstate.NftTable{{Name: "viarule", Chains: []netstate.NftChain{{Name: "a b", Rules: []netstate.NftRule{
+		{{Op: netstate.NftJump, Name: "a\nlink 1 eth0"}},
+		{{Op: netstate.NftDAddrMap, Family: netstate.IPv4, Name: "a b"}},
+		{{Op: netstate.NftOrigMap, Family: netstate.IPv6, Name: "#"}, {Op: netstate.NftJump, Name: "#"}},
+	}}}}}}
+	got, err := netstate.ParseState(x.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, x) {
+		t.Errorf("%s parses to %s", x, got)
+	}
+}
+
+func TestSplitWords(t *testing.T) {
+	want := []string{"a", "b c", "", "#"}
+	line := ""
+	for _, w := range want {
+		line = string(netstate.AppendWord([]byte(line+" "), w))
+	}
+	if got, err := netstate.SplitWords(line + " # and a comment"); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%s splits to %q, %v", line, got, err)
+	}
+	if _, err := netstate.SplitWords(`a "b`); err == nil {
+		t.Error("a quote that does not end is taken")
 	}
 }
 
@@ -212,6 +285,7 @@ func FuzzParse(f *testing.F) {
 		stable(t, "+ "+text, netstate.ParseChange)
 		stable(t, text, netstate.ParseSysctl)
 		stable(t, text, netstate.ParseLink)
+		stable(t, text, netstate.ParseOpaque)
 	})
 }
 

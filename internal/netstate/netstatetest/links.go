@@ -67,11 +67,23 @@ func Sysctl() *rapid.Generator[netstate.Sysctl] {
 	})
 }
 
+// Opaque draws something that cannot be read.
+func Opaque() *rapid.Generator[netstate.Opaque] {
+	return rapid.Custom(func(t *rapid.T) netstate.Opaque {
+		return netstate.Opaque{
+			Kind:   netstate.OpaqueKind(rapid.Uint8Range(uint8(netstate.OpaqueXDP), uint8(netstate.OpaqueIptables)).Draw(t, "kind")),
+			Dev:    sometimes("", Device()).Draw(t, "dev"),
+			Name:   rapid.SampledFrom([]string{"program 7 cil_from_netdev", "3 policies", "", "unread", `a "b"`}).Draw(t, "name"),
+			Unread: rapid.Bool().Draw(t, "unread"),
+		}
+	})
+}
+
 // Change draws a change.
 func Change() *rapid.Generator[netstate.Change] {
 	return rapid.Custom(func(t *rapid.T) netstate.Change {
 		c := netstate.Change{Verb: rapid.SampledFrom([]netstate.Verb{netstate.Add, netstate.Replace, netstate.Delete}).Draw(t, "verb")}
-		switch rapid.IntRange(0, 3).Draw(t, "kind") {
+		switch rapid.IntRange(0, 5).Draw(t, "kind") {
 		case 0:
 			r := Rule(RuleOptions{}).Draw(t, "rule")
 			c.Rule = &r
@@ -81,6 +93,12 @@ func Change() *rapid.Generator[netstate.Change] {
 		case 2:
 			h := Nexthop().Draw(t, "nexthop")
 			c.Nexthop = &h
+		case 3:
+			l := Link().Draw(t, "link")
+			c.Link = &l
+		case 4:
+			a := LinkAddr().Draw(t, "addr")
+			c.Addr = &a
 		default:
 			s := Sysctl().Draw(t, "sysctl")
 			c.Verb, c.Sysctl = netstate.Replace, &s

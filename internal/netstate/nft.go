@@ -1,0 +1,114 @@
+package netstate
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// NftTable is one of viarule's own nftables tables, of the family inet. A State
+// holds no other tables: those of others are read in their own notation, if at
+// all, and never changed.
+//
+// Canonical form: maps and chains are sorted by name, the elements of a map by
+// First, and they do not overlap.
+type NftTable struct {
+	Name   string
+	Maps   []NftMap
+	Chains []NftChain
+	// Unknown holds what stands in the table and has no field here (an object, a
+	// set of another type, a flowtable), in words. Such a table is never equal to
+	// a wanted one.
+	Unknown string
+}
+
+// NftTableObjects is the name of the table of objects.
+const NftTableObjects = "viarule"
+
+// NftMap is a verdict map: it sends packets to chains by an address. Its family
+// is that of the elements.
+type NftMap struct {
+	Name   string
+	Family Family
+	Elems  []NftElem
+}
+
+// NftElem is an interval of addresses, both ends included, and the chain that
+// packets go to (goto).
+type NftElem struct {
+	First, Last netip.Addr
+	Chain       string
+}
+
+// NftChain is a chain. One without a Hook is reached by a jump or a map only.
+type NftChain struct {
+	Name  string
+	Hook  NftHook
+	Rules []NftRule
+}
+
+// NftHook is where a base chain sees packets; the zero value is none. The policy
+// of all is accept.
+type NftHook struct {
+	Type     string // filter, or route: a changed mark has the packet routed again
+	Hook     string // prerouting, input, forward, output, postrouting
+	Priority int32
+}
+
+// The priorities of well-known chains (include/uapi/linux/netfilter_ipv4.h,
+// NF_IP_PRI_*), by the names that nft has for them.
+const (
+	NftMangle int32 = -150
+	NftDstNAT int32 = -100
+)
+
+// NftRule is the statements of one rule, from left to right: the first match
+// that fails ends the rule.
+type NftRule []NftStmt
+
+// NftStmt is a match, a change or a verdict. It is comparable.
+type NftStmt struct {
+	Op     NftOp
+	Link   string // for NftIIFName, NftOIFName
+	Family Family // for the maps: only packets of this family are looked at
+	Name   string // of the map or the chain
+	Mark   Mark   // see the ops
+	// Unknown is, for NftUnknown, the name of the expression and its attributes in
+	// the kernel's encoding.
+	Unknown string
+}
+
+// NftOp is what a statement does.
+type NftOp uint8
+
+// The statements, with how nft writes them.
+const (
+	NftUnknown     NftOp = iota // an expression that viarule does not know; never sent
+	NftIIFName                  // iifname "Link"
+	NftNotIIF                   // iifname != "Link"
+	NftDAddrMap                 // ip daddr vmap @Name, or ip6
+	NftOrigMap                  // ct original ip daddr vmap @Name, or ip6: where the connection's first packet went
+	NftOriginal                 // ct direction original
+	NftReply                    // ct direction reply
+	NftIfCtMark                 // ct mark and Mask == Value
+	NftIfNotCtMark              // ct mark and Mask != Value
+	NftIfMark                   // meta mark and Mask == Value
+	NftIfNotMark                // meta mark and Mask != Value
+	NftSetCtMark                // ct mark set ct mark and ^Mask or Value
+	NftSetMark                  // meta mark set meta mark and ^Mask or Value
+	NftFibMissing               // fib saddr . mark . iif oif missing: no way back by the link
+	NftJump                     // jump Name
+	NftReturn                   // return
+	NftDrop                     // drop
+)
+
+// Equal says whether the two tables are the same to the last statement.
+func (t *NftTable) Equal(o *NftTable) bool {
+	return t.Name == o.Name && t.Unknown == o.Unknown &&
+		slices.EqualFunc(t.Maps, o.Maps, func(a, b NftMap) bool {
+			return a.Name == b.Name && a.Family == b.Family && slices.Equal(a.Elems, b.Elems)
+		}) &&
+		slices.EqualFunc(t.Chains, o.Chains, func(a, b NftChain) bool {
+			return a.Name == b.Name && a.Hook == b.Hook &&
+				slices.EqualFunc(a.Rules, b.Rules, func(x, y NftRule) bool { return slices.Equal(x, y) })
+		})
+}

@@ -1,0 +1,384 @@
+package netstate
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// String gives the table as `nft list table` would, but for spelling: it can be
+// fed to `nft -f`.
+func (t *NftTable) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "table inet %s {\n", t.Name)
+	for i := range t.Maps {
+		m := &t.Maps[i]
+		fmt.Fprintf(&b, "\tmap %s {\n\t\t%s\n\t\tflags interval\n", m.Name, m.TypeText())
+		if len(m.Elems) > 0 {
+			elems := make([]string, len(m.Elems))
+			for j := range m.Elems {
+				elems[j] = m.Elems[j].String()
+			}
+			fmt.Fprintf(&b, "\t\telements = { %s }\n", strings.Join(elems, ",\n\t\t             "))
+		}
+		b.WriteString("\t}\n")
+	}
+	for i := range t.Chains {
+		c := &t.Chains[i]
+		fmt.Fprintf(&b, "\tchain %s {\n", c.Name)
+		if h := c.Hook.String(); h != "" {
+			fmt.Fprintf(&b, "\t\t%s\n", h)
+		}
+		for _, r := range c.Rules {
+			fmt.Fprintf(&b, "\t\t%s\n", r)
+		}
+		b.WriteString("\t}\n")
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+// TypeText is the type of the map in nft's notation; nothing for the zero map.
+func (m *NftMap) TypeText() string {
+	switch m.Family {
+	case IPv4:
+		return "type ipv4_addr : verdict"
+	case IPv6:
+		return "type ipv6_addr : verdict"
+	}
+	return ""
+}
+
+// String gives the element in nft's notation.
+func (e *NftElem) String() string {
+	if e.First == e.Last {
+		return e.First.String() + " : goto " + e.Chain
+	}
+	return e.First.String() + "-" + e.Last.String() + " : goto " + e.Chain
+}
+
+// String gives type, hook, priority and policy in nft's notation; nothing for a
+// chain without a hook.
+func (h NftHook) String() string {
+	if h == (NftHook{}) {
+		return ""
+	}
+	return fmt.Sprintf("type %s hook %s priority %s; policy accept;", h.Type, h.Hook, h.priorityText())
+}
+
+// priorityText gives a priority near a well-known one by its name, as nft does.
+func (h NftHook) priorityText() string {
+	for _, known := range [...]struct {
+		at   int32
+		name string
+		hook string // the only one in which nft knows the name
+	}{{NftMangle, "mangle", h.Hook}, {NftDstNAT, "dstnat", "prerouting"}} {
+		switch by := h.Priority - known.at; {
+		case h.Hook != known.hook:
+		case by == 0:
+			return known.name
+		case 0 < by && by <= 10:
+			return fmt.Sprintf("%s + %d", known.name, by)
+		case -10 <= by && by < 0:
+			return fmt.Sprintf("%s - %d", known.name, -by)
+		}
+	}
+	return strconv.Itoa(int(h.Priority))
+}
+
+// String gives the rule in nft's notation.
+func (r NftRule) String() string {
+	words := make([]string, len(r))
+	for i := range r {
+		words[i] = r[i].String()
+	}
+	return strings.Join(words, " ")
+}
+
+// String gives the statement in nft's notation; of one that viarule does not know
+// the kernel's name and its attributes.
+func (s NftStmt) String() string {
+	ip := "ip"
+	if s.Family == IPv6 {
+		ip = "ip6"
+	}
+	switch s.Op {
+	case NftIIFName:
+		return "iifname " + strconv.Quote(s.Link)
+	case NftNotIIF:
+		return "iifname != " + strconv.Quote(s.Link)
+	case NftDAddrMap:
+		return ip + " daddr vmap " + word("@"+s.Name)
+	case NftOrigMap:
+		return "ct original " + ip + " daddr vmap " + word("@"+s.Name)
+	case NftOriginal:
+		return "ct direction original"
+	case NftReply:
+		return "ct direction reply"
+	case NftIfCtMark:
+		return s.compare("ct", "==")
+	case NftIfNotCtMark:
+		return s.compare("ct", "!=")
+	case NftIfMark:
+		return s.compare("meta", "==")
+	case NftIfNotMark:
+		return s.compare("meta", "!=")
+	case NftSetCtMark:
+		return s.set("ct")
+	case NftSetMark:
+		return s.set("meta")
+	case NftFibMissing:
+		fib := "fib saddr . mark . iif oif missing"
+		switch s.Family {
+		case IPv4:
+			return "meta nfproto ipv4 " + fib
+		case IPv6:
+			return "meta nfproto ipv6 " + fib
+		}
+		return fib
+	case NftJump:
+		return "jump " + word(s.Name)
+	case NftReturn:
+		return "return"
+	case NftDrop:
+		return "drop"
+	}
+	name, attrs, _ := strings.Cut(s.Unknown, "\x00")
+	return "unknown " + word(name) + " " + hex.EncodeToString([]byte(attrs)) + "."
+}
+
+// word quotes a name that would not read back as one word: the kernel takes any.
+func word(name string) string { return string(appendWord(nil, name)) }
+
+func (s *NftStmt) compare(what, op string) string {
+	return fmt.Sprintf("%s mark and %#x %s %#x", what, s.Mark.Mask, op, s.Mark.Value)
+}
+
+func (s *NftStmt) set(what string) string {
+	return fmt.Sprintf("%s mark set %s mark and %#x or %#x", what, what, ^s.Mark.Mask, s.Mark.Value)
+}
+
+// appendLines writes the table as lines of a State's text: each begins with nft,
+// and belongs to the table, map or chain that was named last.
+func (t *NftTable) appendLines(b []byte) []byte {
+	b = append(appendKeyWord(b, "nft table ", t.Name), '\n')
+	if t.Unknown != "" {
+		b = append(strconv.AppendQuote(append(b, "nft unknown "...), t.Unknown), '\n')
+	}
+	for i := range t.Maps {
+		m := &t.Maps[i]
+		b = append(append(appendKeyWord(b, "nft map ", m.Name), ' '), m.Family.String()...)
+		b = append(b, '\n')
+		for j := range m.Elems {
+			e := &m.Elems[j]
+			b = e.Last.AppendTo(append(e.First.AppendTo(append(b, "nft elem "...)), '-'))
+			b = append(appendKeyWord(b, " goto ", e.Chain), '\n')
+		}
+	}
+	for i := range t.Chains {
+		c := &t.Chains[i]
+		b = appendKeyWord(b, "nft chain ", c.Name)
+		if c.Hook != (NftHook{}) {
+			b = appendKeyWord(appendKeyWord(b, " type ", c.Hook.Type), " hook ", c.Hook.Hook)
+			b = strconv.AppendInt(append(b, " priority "...), int64(c.Hook.Priority), 10)
+		}
+		b = append(b, '\n')
+		for _, r := range c.Rules {
+			b = append(append(append(b, "nft rule "...), r.String()...), '\n')
+		}
+	}
+	return b
+}
+
+// nft reads one of the lines that appendLines writes.
+func (p *parser) nft(s *State) {
+	what := p.arg("nft")
+	if what == "table" {
+		s.Nft = append(s.Nft, NftTable{Name: p.arg(what)})
+		return
+	}
+	if len(s.Nft) == 0 {
+		p.failf("no `nft table` stands before")
+		return
+	}
+	t := &s.Nft[len(s.Nft)-1]
+	switch what {
+	case "unknown":
+		t.Unknown = p.arg(what)
+	case "map":
+		m := NftMap{Name: p.arg(what), Family: IPv4}
+		switch f := p.arg("family"); f {
+		case IPv4.String():
+		case IPv6.String():
+			m.Family = IPv6
+		default:
+			p.failf("%q is no family", f)
+		}
+		t.Maps = append(t.Maps, m)
+	case "elem":
+		if len(t.Maps) == 0 {
+			p.failf("no `nft map` stands before")
+			return
+		}
+		m := &t.Maps[len(t.Maps)-1]
+		first, last, _ := strings.Cut(p.arg(what), "-")
+		e := NftElem{First: p.toAddr(what, first, m.Family), Last: p.toAddr(what, last, m.Family)}
+		p.expect("goto")
+		e.Chain = p.arg("goto")
+		m.Elems = append(m.Elems, e)
+	case "chain":
+		t.Chains = append(t.Chains, p.nftChain())
+	case "rule":
+		if len(t.Chains) == 0 {
+			p.failf("no `nft chain` stands before")
+			return
+		}
+		c := &t.Chains[len(t.Chains)-1]
+		c.Rules = append(c.Rules, p.nftRule())
+	default:
+		p.failf("%q is not table, map, elem, chain, rule or unknown", what)
+	}
+}
+
+func (p *parser) nftChain() NftChain {
+	c := NftChain{Name: p.arg("chain")}
+	if p.accept("type") {
+		c.Hook.Type = p.arg("type")
+		p.expect("hook")
+		c.Hook.Hook = p.arg("hook")
+		p.expect("priority")
+		n, err := strconv.ParseInt(p.arg("priority"), 10, 32)
+		if err != nil && p.err == nil {
+			p.failf("priority: %w", err)
+		}
+		c.Hook.Priority = int32(n)
+	}
+	return c
+}
+
+// nftRule reads statements to the end of the line.
+func (p *parser) nftRule() NftRule {
+	var r NftRule
+	for p.err == nil {
+		w, ok := p.next()
+		if !ok {
+			return r
+		}
+		r = append(r, p.nftStmt(w))
+	}
+	return r
+}
+
+func (p *parser) nftStmt(w string) NftStmt {
+	switch w {
+	case "iifname":
+		if p.accept("!=") {
+			return NftStmt{Op: NftNotIIF, Link: p.arg(w)}
+		}
+		return NftStmt{Op: NftIIFName, Link: p.arg(w)}
+	case "ip", "ip6":
+		return p.nftMap(NftDAddrMap, w)
+	case "ct":
+		switch {
+		case p.accept("original"):
+			return p.nftMap(NftOrigMap, p.arg("original"))
+		case p.accept("direction"):
+			if p.accept("original") {
+				return NftStmt{Op: NftOriginal}
+			}
+			p.expect("reply")
+			return NftStmt{Op: NftReply}
+		}
+		return p.nftMark(w, NftIfCtMark, NftIfNotCtMark, NftSetCtMark)
+	case "meta":
+		if p.accept("nfproto") {
+			f := IPv4
+			if !p.accept("ipv4") {
+				p.expect("ipv6")
+				f = IPv6
+			}
+			p.expect("fib")
+			return p.nftFib(f)
+		}
+		return p.nftMark(w, NftIfMark, NftIfNotMark, NftSetMark)
+	case "fib":
+		return p.nftFib(0)
+	case "jump":
+		return NftStmt{Op: NftJump, Name: p.arg(w)}
+	case "return":
+		return NftStmt{Op: NftReturn}
+	case "drop":
+		return NftStmt{Op: NftDrop}
+	case "unknown":
+		name := p.arg(w)
+		attrs, err := hex.DecodeString(strings.TrimSuffix(p.arg(w), "."))
+		if err != nil && p.err == nil {
+			p.failf("unknown: %w", err)
+		}
+		return NftStmt{Op: NftUnknown, Unknown: name + "\x00" + string(attrs)}
+	}
+	p.failf("%q begins no statement", w)
+	return NftStmt{}
+}
+
+func (p *parser) nftMap(op NftOp, ip string) NftStmt {
+	s := NftStmt{Op: op, Family: IPv4}
+	if ip == "ip6" {
+		s.Family = IPv6
+	} else if ip != "ip" && p.err == nil {
+		p.failf("%q is not ip or ip6", ip)
+	}
+	p.expect("daddr")
+	p.expect("vmap")
+	name, ok := strings.CutPrefix(p.arg("vmap"), "@")
+	if !ok && p.err == nil {
+		p.failf("a map begins with @")
+	}
+	s.Name = name
+	return s
+}
+
+// nftMark reads `mark and MASK == VALUE` and the like, behind what it is a mark of.
+func (p *parser) nftMark(of string, equal, differs, set NftOp) NftStmt {
+	p.expect("mark")
+	if p.accept("set") {
+		p.expect(of)
+		p.expect("mark")
+		p.expect("and")
+		keep := p.u32("and")
+		p.expect("or")
+		return NftStmt{Op: set, Mark: Mark{Value: p.u32("or"), Mask: ^keep}}
+	}
+	p.expect("and")
+	s := NftStmt{Op: equal}
+	s.Mark.Mask = p.u32("and")
+	if p.accept("!=") {
+		s.Op = differs
+	} else {
+		p.expect("==")
+	}
+	s.Mark.Value = p.u32("mark")
+	return s
+}
+
+func (p *parser) nftFib(f Family) NftStmt {
+	for _, w := range [...]string{"saddr", ".", "mark", ".", "iif", "oif", "missing"} {
+		p.expect(w)
+	}
+	return NftStmt{Op: NftFibMissing, Family: f}
+}
+
+// CanonicalNft sorts the parts of a table.
+func CanonicalNft(t NftTable) NftTable {
+	t.Maps, t.Chains = slices.Clone(t.Maps), slices.Clone(t.Chains)
+	slices.SortFunc(t.Maps, func(a, b NftMap) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(t.Chains, func(a, b NftChain) int { return strings.Compare(a.Name, b.Name) })
+	for i := range t.Maps {
+		m := &t.Maps[i]
+		m.Elems = slices.Clone(m.Elems)
+		slices.SortFunc(m.Elems, func(a, b NftElem) int { return a.First.Compare(b.First) })
+	}
+	return t
+}

@@ -1,0 +1,45 @@
+package netstate
+
+import "net/netip"
+
+// Surroundings is what other programs hold beyond a State, as far as it tells
+// who is there: no rules, only names.
+type Surroundings struct {
+	Chains []NftName // of all nftables tables but viarule's; iptables-nft's too
+	Legacy []string  // the tables of the old iptables that are in use: "nat", "mangle"
+	IPVS   bool      // IPVS has services in this namespace
+}
+
+// NftName names a chain of a table, or with an empty Chain a table without any.
+type NftName struct {
+	Family string // ip, ip6, inet, arp, bridge, netdev
+	Table  string
+	Chain  string
+}
+
+// NeighKey names an entry of the neighbour table (ARP, NDP).
+type NeighKey struct {
+	Dev  string
+	Addr netip.Addr
+}
+
+// NeighState is what the kernel knows of a neighbour.
+type NeighState uint8
+
+// The states, by what they mean for a gateway.
+const (
+	NeighUnknown NeighState = iota // nobody has asked, or the answer is still out
+	NeighAnswers                   // it has answered, or was set by hand
+	NeighSilent                    // it was asked and did not answer
+)
+
+// String gives unknown, answers or silent.
+func (s NeighState) String() string {
+	switch s {
+	case NeighAnswers:
+		return "answers"
+	case NeighSilent:
+		return "silent"
+	}
+	return "unknown"
+}
