@@ -12,10 +12,6 @@ import (
 const (
 	addrHeader = 8  // struct ifaddrmsg
 	ifaProto   = 11 // IFA_PROTO, Linux 5.18
-
-	// ignoredAddrFlags are IFA_F_DADFAILED, _DEPRECATED and _TENTATIVE, which come
-	// and go with duplicate address detection and the lifetimes.
-	ignoredAddrFlags = 0x08 | 0x20 | 0x40
 )
 
 // decodeAddr reads the body of RTM_NEWADDR. IFA_CACHEINFO is dropped: the
@@ -67,7 +63,6 @@ func (d *decoder) decodeAddr(r *netstate.Addr, b []byte) error {
 			left.add(a)
 		}
 	}
-	r.Flags &^= ignoredAddrFlags
 	// Without a peer, IPv4 repeats the address in IFA_ADDRESS, and IPv6 has only that.
 	if !local.IsValid() {
 		local, remote = remote, netip.Addr{}
@@ -124,5 +119,12 @@ func appendAddr(b []byte, r *netstate.Addr, links *indexes) ([]byte, error) {
 	if r.Protocol != 0 {
 		b = putU8(b, ifaProto, r.Protocol)
 	}
+	if family == unix.AF_INET6 && r.Flags&unix.IFA_F_DEPRECATED != 0 {
+		// There is no flag to ask for that, only a lifetime as the preferred one.
+		b = put(b, unix.IFA_CACHEINFO, deprecated)
+	}
 	return left.append(b), nil
 }
+
+// deprecated is a struct ifa_cacheinfo: preferred for no time, valid for ever.
+var deprecated = append(make([]byte, 4), append([]byte{0xff, 0xff, 0xff, 0xff}, make([]byte, 8)...)...)

@@ -28,7 +28,8 @@ const (
 //
 // Rules are added without NLM_F_EXCL: the kernel takes duplicates, and puts a new
 // rule behind all of its priority. Routes and next hop objects are added with it.
-// Deletes carry every attribute. Sysctls are never in one send with the others.
+// Deletes carry every attribute. Sysctls, links and tables of nftables are never in
+// one send with the others.
 func (c *Conn) Apply(ctx context.Context, changes []netstate.Change) (attempted int, failed []*netstate.ChangeError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -36,9 +37,14 @@ func (c *Conn) Apply(ctx context.Context, changes []netstate.Change) (attempted 
 	for attempted < len(changes) && len(failed) == 0 && ctx.Err() == nil {
 		n := sysctlRun(changes[attempted:])
 		var errs []*netstate.ChangeError
-		if n > 0 {
+		switch {
+		case n > 0:
 			n, errs = c.writeSysctls(changes[attempted : attempted+n])
-		} else {
+		case alone(&changes[attempted]):
+			n, errs = 1, c.writeAlone(ctx, &changes[attempted], links)
+			clear(links.known) // a link may have come or gone
+			links.last = ""
+		default:
 			n, errs = c.applyBatch(ctx, changes[attempted:], links)
 		}
 		for _, e := range errs {
@@ -47,6 +53,26 @@ func (c *Conn) Apply(ctx context.Context, changes []netstate.Change) (attempted 
 		attempted, failed = attempted+n, errs
 	}
 	return attempted, failed
+}
+
+// alone says whether a change takes more than one message.
+func alone(ch *netstate.Change) bool { return ch.Link != nil || ch.Nft != nil }
+
+func (c *Conn) writeAlone(ctx context.Context, ch *netstate.Change, links *indexes) []*netstate.ChangeError {
+	var err error
+	if ch.Link != nil {
+		err = c.writeLink(ctx, ch, links)
+	} else {
+		err = c.writeNft(ctx, ch)
+	}
+	if err == nil {
+		return nil
+	}
+	e := &netstate.ChangeError{Err: err}
+	if a, ok := err.(*answer); ok {
+		e.Err, e.Msg = a.errno, a.msg
+	}
+	return []*netstate.ChangeError{e}
 }
 
 // sysctlRun counts the sysctls at the start of changes.
@@ -68,7 +94,7 @@ func (c *Conn) applyBatch(ctx context.Context, changes []netstate.Change, links 
 		b      = c.out[:0]
 		failed []*netstate.ChangeError
 	)
-	for n < len(changes) && n < c.batch && len(b) < maxSend && changes[n].Sysctl == nil {
+	for n < len(changes) && n < c.batch && len(b) < maxSend && changes[n].Sysctl == nil && !alone(&changes[n]) {
 		if err := c.checkFeatures(ctx, &changes[n]); err != nil {
 			failed = append(failed, &netstate.ChangeError{Index: n, Err: err})
 			break
@@ -173,6 +199,12 @@ func appendChange(b []byte, ch *netstate.Change, seq uint32, links *indexes) (_ 
 		if b, err = appendRoute(b, ch.Route, links); err == nil {
 			routeRequest(b, body, ch)
 		}
+	case ch.Addr != nil:
+		if !ch.Addr.Prefix.Addr().Is6() {
+			err = fmt.Errorf("a change of an address that is not IPv6: %w", unix.EAFNOSUPPORT)
+			break
+		}
+		b, err = appendAddr(b, ch.Addr, links)
 	case ch.Nexthop.ID == 0:
 		err = errNoID // the kernel would pick one, and nobody would know which
 	case ch.Verb == netstate.Delete:
@@ -192,14 +224,8 @@ func appendChange(b []byte, ch *netstate.Change, seq uint32, links *indexes) (_ 
 // request gives the message type and flags of a change, and refuses one that is
 // not well formed.
 func request(ch *netstate.Change) (typ, flags uint16, err error) {
-	set := 0
-	for _, is := range []bool{ch.Rule != nil, ch.Route != nil, ch.Nexthop != nil, ch.Sysctl != nil} {
-		if is {
-			set++
-		}
-	}
-	if set != 1 {
-		return 0, 0, fmt.Errorf("a change of %d objects: %w", set, unix.EINVAL)
+	if n := ch.Objects(); n != 1 {
+		return 0, 0, fmt.Errorf("a change of %d objects: %w", n, unix.EINVAL)
 	}
 	var add, del uint16
 	switch {
@@ -207,6 +233,8 @@ func request(ch *netstate.Change) (typ, flags uint16, err error) {
 		add, del = unix.RTM_NEWRULE, unix.RTM_DELRULE
 	case ch.Route != nil:
 		add, del = unix.RTM_NEWROUTE, unix.RTM_DELROUTE
+	case ch.Addr != nil:
+		add, del = unix.RTM_NEWADDR, unix.RTM_DELADDR
 	default:
 		add, del = unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP
 	}
@@ -217,6 +245,8 @@ func request(ch *netstate.Change) (typ, flags uint16, err error) {
 		return add, unix.NLM_F_CREATE, nil
 	case ch.Verb == netstate.Add:
 		return add, unix.NLM_F_CREATE | unix.NLM_F_EXCL, nil
+	case ch.Verb == netstate.Append && ch.Route != nil:
+		return add, unix.NLM_F_CREATE | unix.NLM_F_APPEND, nil
 	case ch.Verb == netstate.Replace && ch.Rule == nil:
 		return add, unix.NLM_F_CREATE | unix.NLM_F_REPLACE, nil
 	case ch.Verb == netstate.Replace:

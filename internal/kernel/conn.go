@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -15,14 +16,15 @@ type Conn struct {
 	t     transport
 	dial  func() (transport, error)
 	watch func(groups uint32) (watcher, error)
-	batch int    // requests a send
-	seq   uint32 // of the last request of a batch or dump
-	asked uint32 // of the last single question, counted down
-	buf   []byte // one datagram
-	list  []byte // the dump last read, to be used again
-	list6 []byte // and one of IPv6 that is read before the other is decoded
-	parts int    // datagrams of the longest of the dumps since it was set to 0
-	out   []byte // the batch last sent
+	held  watcher // that of a View, for all that it reads
+	batch int     // requests a send
+	seq   uint32  // of the last request of a batch or dump
+	asked uint32  // of the last single question, counted down
+	buf   []byte  // one datagram
+	list  []byte  // the dump last read, to be used again
+	list6 []byte  // and one of IPv6 that is read before the other is decoded
+	parts int     // datagrams of the longest of the dumps since it was set to 0
+	out   []byte  // the batch last sent
 	// probed remembers which attributes this kernel knows.
 	probed map[uint16]bool
 }
@@ -36,6 +38,11 @@ func Open(netns string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newConn(ns, netns)
+}
+
+// newConn takes an open namespace over; its name is for messages.
+func newConn(ns *os.File, netns string) (*Conn, error) {
 	c := &Conn{ns: ns, buf: make([]byte, datagram), probed: map[uint16]bool{}}
 	c.dial = func() (t transport, err error) {
 		err = inNamespace(ns, func() error {
@@ -69,22 +76,23 @@ func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.drop()
+	if c.held != nil {
+		c.held.close()
+		c.held = nil
+	}
 	return c.ns.Close()
 }
 
 // Cookie identifies the namespace: unlike inodes and names, a cookie is never
 // used again while the host runs (SO_NETNS_COOKIE, Linux 5.14).
 func (c *Conn) Cookie() (uint64, error) {
-	var cookie uint64
-	err := inNamespace(c.ns, func() error {
-		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
-		return err
-	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t, err := c.transport()
+	if err != nil {
+		return 0, err
+	}
+	cookie, err := unix.GetsockoptUint64(t.(*socket).fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
 	if err == unix.ENOPROTOOPT {
 		err = &FeatureError{Name: "cookies of network namespaces", MinKernel: "5.14"}
 	}
@@ -92,6 +100,29 @@ func (c *Conn) Cookie() (uint64, error) {
 		return 0, fmt.Errorf("read the namespace's cookie: %w", err)
 	}
 	return cookie, nil
+}
+
+// Release is the release of the running kernel, as `uname -r` says.
+func Release() (string, error) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "", fmt.Errorf("read the kernel's release: %w", err)
+	}
+	return unix.ByteSliceToString(u.Release[:]), nil
+}
+
+// openOther opens a socket of another netlink protocol in the same namespace, as a
+// Conn for questions only. It is closed with drop.
+func (c *Conn) openOther(protocol int) (*Conn, error) {
+	var s *socket
+	err := inNamespace(c.ns, func() (err error) {
+		s, err = openSocket(protocol)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{t: s, buf: make([]byte, datagram), dial: func() (transport, error) { return nil, errors.New("the socket broke") }}, nil
 }
 
 // transport returns the socket, a new one where the last was dropped.

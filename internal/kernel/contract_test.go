@@ -2,6 +2,7 @@ package kernel_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -50,6 +51,23 @@ func release(t *testing.T) kerneltest.Release {
 	return r
 }
 
+// noVRF asks for one.
+func noVRF(t *testing.T) (none bool) {
+	t.Helper()
+	netnstest.Run(t, "VRF", func(t *testing.T) {
+		c, err := kernel.Open("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		err = c.CreateLink(context.Background(), kernel.LinkSpec{Name: "red", Kind: "vrf", VRFTable: 1})
+		if none = errors.Is(err, kernel.ErrNotSupported); err != nil && !none {
+			t.Fatal(err)
+		}
+	})
+	return none
+}
+
 func TestContract(t *testing.T) {
 	kerneltest.Run(t, kerneltest.Options{
 		Open: func(t *testing.T) kerneltest.Kernel { return open(t) },
@@ -58,6 +76,7 @@ func TestContract(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
+		NoVRF:   noVRF(t),
 		Release: release(t),
 	})
 }

@@ -1,7 +1,9 @@
 // Package kernel reads and writes the routing of one network namespace: links,
-// addresses, rules, routes and next hop objects over rtnetlink, sysctls below
-// /proc/sys/net, and the TCP sockets over sock_diag. With nothing but Open it
-// reads; only Apply and the link writers change anything.
+// addresses, rules, routes and next hop objects over rtnetlink, viarule's tables of
+// nftables, sysctls below /proc/sys/net, and the TCP sockets over sock_diag; and
+// what else decides about packets as far as where it is (Opaque: bpf(2), traffic
+// control, NETLINK_XFRM). With nothing but Open it reads; only Apply and the link
+// writers change anything.
 //
 // # What is promised
 //
@@ -31,13 +33,11 @@
 //
 // # The socket
 //
-// github.com/mdlayher/netlink opens the socket, sets its options and ties it to
-// Go's poller. Messages go through its SyscallConn as plain bytes: its Send and
-// Receive allocate a Message each, which costs 100,000 routes more time than the
-// kernel needs for them.
-//
 // The kernel answers every request on rtnetlink before sendmsg returns, so a
-// missing answer is a lost one, never a late one.
+// missing answer is a lost one, never a late one. So the sockets block, and are
+// not tied to Go's poller: that would cost a CNI program, which lives for two
+// milliseconds, a tenth of its time. Messages are plain bytes; a value for each
+// costs 100,000 routes more time than the kernel needs for them.
 //
 // A Conn belongs to the namespace it was opened for, whatever thread uses it
 // later. It is safe for concurrent use; requests run one after the other.

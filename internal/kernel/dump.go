@@ -19,8 +19,9 @@ const tornRetries = 10
 // routes fit.
 const keepList = 16 << 20
 
-// firstList is what a list begins with, in bytes.
-const firstList = 64 << 10
+// firstList is what a list begins with, in bytes: most are short, and a page that is
+// touched for the first time costs two microseconds.
+const firstList = 4 << 10
 
 var errInterrupted = errors.New("dump interrupted")
 
@@ -43,10 +44,27 @@ func (c *Conn) dump(ctx context.Context, what string, get, answer uint16, body [
 	return nil, 0, fmt.Errorf("list %s: %w", what, err)
 }
 
+// dumpOnce appends the messages of one dump to list.
 func (c *Conn) dumpOnce(ctx context.Context, get, want uint16, body, list []byte) (_ []byte, count int, err error) {
+	count, err = c.stream(ctx, get, want, body, func(m []byte) error {
+		if len(list)+len(m) > cap(list) {
+			// append grows a long list by a quarter, and new memory costs
+			// more than what is written to it.
+			list = slices.Grow(list, max(len(list), firstList))
+		}
+		list = append(list, m...)
+		return nil
+	})
+	return list, count, err
+}
+
+// stream shows the messages of one dump, whole and with their headers, as they come;
+// they are of no use after take. The error is errInterrupted where the list changed
+// meanwhile: then what was shown is not one. It gives their number.
+func (c *Conn) stream(ctx context.Context, get, want uint16, body []byte, take func(message []byte) error) (count int, err error) {
 	t, err := c.transport()
 	if err != nil {
-		return list, 0, err
+		return 0, err
 	}
 	c.seq++
 	seq := c.seq
@@ -54,7 +72,7 @@ func (c *Conn) dumpOnce(ctx context.Context, get, want uint16, body, list []byte
 	req = append(req, body...)
 	endMessage(req, 0)
 	if err := t.send(req); err != nil {
-		return list, 0, err
+		return 0, err
 	}
 	done := false
 	defer func() {
@@ -67,21 +85,21 @@ func (c *Conn) dumpOnce(ctx context.Context, get, want uint16, body, list []byte
 	defer func() { c.parts = max(c.parts, parts) }()
 	for {
 		if err := ctx.Err(); err != nil {
-			return list, 0, err
+			return 0, err
 		}
 		n, err := t.receive(c.buf)
 		if errors.Is(err, ErrLostAnswers) {
-			return list, 0, errInterrupted
+			return 0, errInterrupted
 		}
 		if err != nil {
-			return list, 0, err
+			return 0, err
 		}
 		had := count
 		for b := c.buf[:n]; len(b) > 0; {
 			at := b
 			var m message
 			if m, b, err = nextMessage(b); err != nil {
-				return list, 0, err
+				return 0, err
 			}
 			if m.seq != seq {
 				continue
@@ -93,23 +111,19 @@ func (c *Conn) dumpOnce(ctx context.Context, get, want uint16, body, list []byte
 				a, err := parseAnswer(m)
 				switch {
 				case err != nil:
-					return list, 0, err
+					return 0, err
 				case a != nil:
-					return list, 0, a
+					return 0, a
 				case torn:
-					return list, 0, errInterrupted
+					return 0, errInterrupted
 				}
-				return list, count, nil
+				return count, nil
 			case unix.NLMSG_OVERRUN:
 				torn = true
 			case want:
-				m := at[:len(at)-len(b)]
-				if len(list)+len(m) > cap(list) {
-					// append grows a long list by a quarter, and new memory costs
-					// more than what is written to it.
-					list = slices.Grow(list, max(len(list), firstList))
+				if err := take(at[:len(at)-len(b)]); err != nil {
+					return 0, err
 				}
-				list = append(list, m...)
 				if count == had {
 					parts++
 				}
@@ -135,7 +149,8 @@ func each(list []byte, f func(body []byte) error) error {
 }
 
 // Snapshot reads the whole namespace: links first, so that everything after can
-// be named, then addresses, rules, routes of all tables and next hop objects.
+// be named, then addresses, rules, routes of all tables, next hop objects and
+// viarule's own tables of nftables.
 // Rules stand in the kernel's order. Each list is consistent in itself; a link
 // that appears between two of them is "if" and its number. It fails with
 // ErrTornDump where a list does not hold still.
@@ -168,7 +183,11 @@ func (c *Conn) snapshot(ctx context.Context) (s netstate.State, err error) {
 	if err = c.routes(ctx, d, &s); err != nil {
 		return s, err
 	}
-	return s, c.nexthops(ctx, d, &s)
+	if err = c.nexthops(ctx, d, &s); err != nil {
+		return s, err
+	}
+	s.Nft, err = c.nft(ctx)
+	return s, err
 }
 
 func (c *Conn) links(ctx context.Context, d *decoder) ([]netstate.Link, error) {
@@ -224,12 +243,9 @@ func (c *Conn) ofFamily(ctx context.Context, what string, f netstate.Family, get
 	return list, n, err
 }
 
-func (c *Conn) rules(ctx context.Context, d *decoder, s *netstate.State) error {
-	var (
-		lists [2][]byte
-		count int
-	)
-	err := c.steady(ctx, "rules", ruleGroups, func() error {
+// ruleLists reads the rules of both families.
+func (c *Conn) ruleLists(ctx context.Context) (lists [2][]byte, count int, err error) {
+	err = c.steady(ctx, "rules", ruleGroups, func() error {
 		count = 0
 		for i, f := range netstate.Families {
 			list, n, err := c.ofFamily(ctx, "rules", f, unix.RTM_GETRULE, unix.RTM_NEWRULE, ruleHeader)
@@ -240,6 +256,11 @@ func (c *Conn) rules(ctx context.Context, d *decoder, s *netstate.State) error {
 		}
 		return nil
 	})
+	return lists, count, err
+}
+
+func (c *Conn) rules(ctx context.Context, d *decoder, s *netstate.State) error {
+	lists, count, err := c.ruleLists(ctx)
 	if err != nil {
 		return err
 	}

@@ -137,6 +137,8 @@ func familyOf(ch *netstate.Change) netstate.Family {
 		return ch.Route.Family
 	case ch.Nexthop != nil:
 		return ch.Nexthop.Family
+	case ch.Addr != nil:
+		return netstate.IPv6
 	}
 	return 0
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -73,8 +75,15 @@ link mv kind macvlan mac 02:00:00:00:00:04 mtu 1400 parent b
 link e kind veth mac 02:00:00:00:00:05 mtu 1300 parent elsewhere
 `},
 	} {
-		if got := strings.ReplaceAll(linkTexts(t, tt.c), "link 0 ", "link "); sorted(got) != sorted(tt.want) {
-			t.Errorf("got:\n%s\nwant:%s", got, tt.want)
+		// The kernel notices the carrier of a bridge a little later (linkwatch).
+		got := ""
+		for end := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+			if got = strings.ReplaceAll(linkTexts(t, tt.c), "link 0 ", "link "); sorted(got) == sorted(tt.want) {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("got:\n%s\nwant:%s", got, tt.want)
+			}
 		}
 	}
 
@@ -155,6 +164,35 @@ func TestKindsThatKernelsLack(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSnapshotTellsFlagsOfAddresses holds that what keeps an IPv6 address from being
+// a source is seen: that it is deprecated, or still tentative.
+func TestSnapshotTellsFlagsOfAddresses(t *testing.T) {
+	c := open(t)
+	netnstest.Exec(t, "sysctl", "-qw", "net.ipv6.neigh.v0.retrans_time_ms=3600000") // for which an address is tentative
+	netnstest.IP(t,
+		"addr add 2001:db8:7::1/64 dev v0 nodad valid_lft forever preferred_lft 0",
+		"addr add 2001:db8:7::2/64 dev v0 nodad",
+		"addr add 2001:db8:7::3/64 dev v0")
+	want := map[string]uint32{
+		"2001:db8:7::1/64": unix.IFA_F_PERMANENT | unix.IFA_F_NODAD | unix.IFA_F_DEPRECATED,
+		"2001:db8:7::2/64": unix.IFA_F_PERMANENT | unix.IFA_F_NODAD,
+		"2001:db8:7::3/64": unix.IFA_F_PERMANENT | unix.IFA_F_TENTATIVE,
+	}
+	for _, a := range snapshot(t, c).Addrs {
+		flags, ok := want[a.Prefix.String()]
+		if !ok {
+			continue
+		}
+		if a.Flags != flags {
+			t.Errorf("%s: flags %#x, want %#x", a.Prefix, a.Flags, flags)
+		}
+		delete(want, a.Prefix.String())
+	}
+	if len(want) > 0 {
+		t.Errorf("not seen: %v", want)
 	}
 }
 

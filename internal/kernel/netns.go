@@ -31,7 +31,7 @@ func openNamespace(name string) (*os.File, error) {
 		}
 		path = filepath.Join(netnsDir, name)
 	}
-	f, err := os.Open(path)
+	f, err := openHandle(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("open network namespace %q: %w", name, ErrNoNamespace)
@@ -43,6 +43,21 @@ func openNamespace(name string) (*os.File, error) {
 		return nil, fmt.Errorf("open network namespace %q: %s is no network namespace: %w", name, path, ErrNoNamespace)
 	}
 	return f, nil
+}
+
+// openHandle opens a file that is only a handle. os.Open would start Go's poller for it,
+// which a CNI program can do without.
+func openHandle(path string) (*os.File, error) {
+	for {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		switch err {
+		case nil:
+			return os.NewFile(uintptr(fd), path), nil
+		case unix.EINTR:
+		default:
+			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
 }
 
 func netnsName(name string) error {

@@ -2,13 +2,9 @@ package kernel
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
-	"syscall"
 	"time"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,89 +29,80 @@ type transport interface {
 	close() error
 }
 
-// socket is the transport on a netlink socket.
-type socket struct {
-	conn *netlink.Conn
-	raw  syscall.RawConn
-}
+// socket is the transport on a netlink socket. It blocks: see the package comment for
+// why nothing is waited for.
+type socket struct{ fd int }
 
 // openSocket opens a socket in the calling thread's namespace.
-func openSocket(protocol int) (*socket, error) {
-	conn, err := netlink.Dial(protocol, nil)
-	if err != nil {
+func openSocket(protocol int) (_ *socket, err error) {
+	s := &socket{}
+	if s.fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol); err != nil {
 		return nil, fmt.Errorf("open a netlink socket: %w", err)
 	}
+	defer func() {
+		if err != nil {
+			s.close()
+			err = fmt.Errorf("set up a netlink socket: %w", err)
+		}
+	}()
 	// A kernel that does not know an option works without it: answers come without
 	// words, or with the request attached, or a dump is larger.
-	for _, o := range []netlink.ConnOption{netlink.ExtendedAcknowledge, netlink.CapAcknowledge, netlink.GetStrictCheck} {
-		if err := conn.SetOption(o, true); err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
-			conn.Close()
-			return nil, fmt.Errorf("set up a netlink socket: %w", err)
+	for _, option := range []int{unix.NETLINK_EXT_ACK, unix.NETLINK_CAP_ACK, unix.NETLINK_GET_STRICT_CHK} {
+		if err := unix.SetsockoptInt(s.fd, unix.SOL_NETLINK, option, 1); err != nil && err != unix.ENOPROTOOPT {
+			return nil, err
 		}
 	}
-	// Without the right to exceed net.core.rmem_max these give what they can; a
-	// batch is cut to fit: see batchSize.
-	for _, err := range []error{conn.SetReadBuffer(receiveBuffer), conn.SetWriteBuffer(sendBuffer)} {
-		if err != nil {
-			conn.Close()
-			return nil, fmt.Errorf("set up a netlink socket: %w", err)
-		}
+	// A batch is cut to fit what there is: see batchSize.
+	if err := s.buffer(unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, receiveBuffer); err != nil {
+		return nil, err
 	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("set up a netlink socket: %w", err)
+	if err := s.sendBuffer(sendBuffer); err != nil {
+		return nil, err
 	}
-	return &socket{conn: conn, raw: raw}, nil
+	wait := unix.NsecToTimeval(patience.Nanoseconds())
+	return s, unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait)
 }
 
-func (s *socket) close() error { return s.conn.Close() }
+func (s *socket) sendBuffer(size int) error {
+	return s.buffer(unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, size)
+}
+
+// buffer sets a buffer's size. Without the right to exceed net.core.rmem_max and
+// wmem_max it is what they give.
+func (s *socket) buffer(force, plain, size int) error {
+	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, force, size); err != unix.EPERM {
+		return err
+	}
+	return unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, plain, size)
+}
+
+func (s *socket) close() error { return unix.Close(s.fd) }
 
 // batchSize is how many requests can be refused at once without an answer lost.
 func (s *socket) batchSize() int {
-	n, err := s.option(unix.SOL_SOCKET, unix.SO_RCVBUF)
+	n, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
 	if err != nil {
 		return 1
 	}
 	return min(maxBatch, max(1, n/2048))
 }
 
-func (s *socket) option(level, name int) (n int, err error) {
-	cerr := s.raw.Control(func(fd uintptr) { n, err = unix.GetsockoptInt(int(fd), level, name) })
-	return n, errors.Join(cerr, err)
-}
-
 func (s *socket) send(b []byte) error {
-	var err error
-	werr := s.raw.Write(func(fd uintptr) bool {
-		err = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
-		return err != unix.EAGAIN
-	})
-	return errors.Join(werr, err)
+	for {
+		err := unix.Sendto(s.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		if err != unix.EINTR {
+			return err
+		}
+	}
 }
 
 func (s *socket) receive(b []byte) (int, error) {
-	if err := s.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		return 0, err
-	}
 	for {
-		var (
-			n    int
-			from unix.Sockaddr
-			err  error
-		)
-		rerr := s.raw.Read(func(fd uintptr) bool {
-			n, from, err = unix.Recvfrom(int(fd), b, unix.MSG_TRUNC)
-			return err != unix.EAGAIN
-		})
+		n, from, err := unix.Recvfrom(s.fd, b, unix.MSG_TRUNC)
 		switch {
-		case errors.Is(rerr, os.ErrDeadlineExceeded):
-			return 0, ErrLostAnswers
-		case rerr != nil:
-			return 0, rerr
 		case err == unix.EINTR:
 			continue
-		case err == unix.ENOBUFS:
+		case err == unix.EAGAIN, err == unix.ENOBUFS: // out of patience; lost
 			return 0, ErrLostAnswers
 		case err != nil:
 			return 0, err

@@ -50,17 +50,11 @@ const (
 // with the processes that hold them.
 func (c *Conn) Sockets(ctx context.Context) ([]Socket, error) {
 	var list []Socket
-	var s *socket
-	err := inNamespace(c.ns, func() (err error) {
-		s, err = openSocket(unix.NETLINK_SOCK_DIAG)
-		return err
-	})
+	d, err := c.openOther(unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, fmt.Errorf("list the TCP sockets: %w", err)
 	}
-	d := &Conn{t: s, buf: make([]byte, 64<<10)}
 	defer d.drop()
-	d.dial = func() (transport, error) { return nil, errors.New("the socket broke") }
 	for _, f := range netstate.Families {
 		body := make([]byte, diagRequest)
 		body[0], body[1] = uint8(f), unix.IPPROTO_TCP

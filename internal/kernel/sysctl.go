@@ -70,7 +70,7 @@ func (c *Conn) writeSysctls(changes []netstate.Change) (int, []*netstate.ChangeE
 
 func writeSysctl(ch *netstate.Change) error {
 	s := ch.Sysctl
-	if ch.Verb != netstate.Replace || ch.Rule != nil || ch.Route != nil || ch.Nexthop != nil {
+	if ch.Verb != netstate.Replace || ch.Objects() != 1 {
 		return fmt.Errorf("sysctl %s: a change of it must be a replace, and of nothing else: %w", s.Key, unix.EINVAL)
 	}
 	path, err := sysctlPath(s.Key)

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
 
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,14 +33,23 @@ type watcher interface {
 // steady runs read until nothing changed meanwhile. A list that came in one
 // datagram was read under one lock and is whole whatever happens.
 func (c *Conn) steady(ctx context.Context, what string, groups uint32, read func() error) error {
-	w, err := c.watch(groups)
-	if err != nil {
+	w := c.held
+	if w == nil {
+		var err error
+		if w, err = c.watch(groups); err != nil {
+			return fmt.Errorf("watch %s: %w", what, err)
+		}
+		defer w.close()
+	} else if _, err := w.changed(); err != nil { // what it heard before does not matter
 		return fmt.Errorf("watch %s: %w", what, err)
 	}
-	defer w.close()
 	for range tornRetries {
 		c.parts = 0
-		if err := read(); err != nil || c.parts <= 1 {
+		err := read()
+		if errors.Is(err, errInterrupted) {
+			continue
+		}
+		if err != nil || c.parts <= 1 {
 			return err
 		}
 		// A writer of rules tells of a change before it gives back the lock under
@@ -62,42 +69,36 @@ func (c *Conn) steady(ctx context.Context, what string, groups uint32, read func
 }
 
 // multicast is the watcher on a netlink socket.
-type multicast struct {
-	conn *netlink.Conn
-	raw  syscall.RawConn
-}
+type multicast struct{ fd int }
 
+// openMulticast opens a socket in the calling thread's namespace that hears what the
+// kernel tells some groups.
 func openMulticast(groups uint32) (*multicast, error) {
-	conn, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{Groups: groups})
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		conn.Close()
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+		unix.Close(fd)
 		return nil, err
 	}
-	return &multicast{conn: conn, raw: raw}, nil
+	return &multicast{fd}, nil
 }
 
-func (m *multicast) close() error { return m.conn.Close() }
+func (m *multicast) close() error { return unix.Close(m.fd) }
 
 func (m *multicast) changed() (changed bool, err error) {
 	var buf [1]byte // what changed does not matter
-	cerr := m.raw.Control(func(fd uintptr) {
-		for {
-			_, _, err = unix.Recvfrom(int(fd), buf[:], unix.MSG_DONTWAIT|unix.MSG_TRUNC)
-			switch err {
-			case nil, unix.ENOBUFS: // so many that some were lost
-				changed = true
-			case unix.EINTR:
-			case unix.EAGAIN:
-				err = nil
-				return
-			default:
-				return
-			}
+	for {
+		_, _, err = unix.Recvfrom(m.fd, buf[:], unix.MSG_TRUNC)
+		switch err {
+		case nil, unix.ENOBUFS: // so many that some were lost
+			changed = true
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return changed, nil
+		default:
+			return changed, err
 		}
-	})
-	return changed, errors.Join(cerr, err)
+	}
 }

@@ -34,5 +34,17 @@ func cloneChange(ch netstate.Change) netstate.Change {
 		s := *ch.Sysctl
 		ch.Sysctl = &s
 	}
+	if ch.Link != nil {
+		l := *ch.Link
+		ch.Link = &l
+	}
+	if ch.Addr != nil {
+		a := *ch.Addr
+		ch.Addr = &a
+	}
+	if ch.Nft != nil {
+		t := netstate.CanonicalNft(*ch.Nft)
+		ch.Nft = &t
+	}
 	return ch
 }

@@ -52,6 +52,7 @@ type Kernel struct {
 	routes   map[group][]netstate.Route
 	nexthops map[uint32]netstate.Nexthop
 	sysctls  map[string]string
+	nft      map[string]netstate.NftTable // by name
 
 	calls   []Call
 	torn    int
@@ -82,6 +83,7 @@ func New(s netstate.State) *Kernel {
 		routes:   map[group][]netstate.Route{},
 		nexthops: map[uint32]netstate.Nexthop{},
 		sysctls:  map[string]string{},
+		nft:      map[string]netstate.NftTable{},
 		faults:   map[int]fault{},
 	}
 	for _, r := range s.Rules {
@@ -92,6 +94,9 @@ func New(s netstate.State) *Kernel {
 	}
 	for _, n := range s.Nexthops {
 		k.nexthops[n.ID] = cloneNexthop(n)
+	}
+	for _, t := range s.Nft {
+		k.nft[t.Name] = netstate.CanonicalNft(t)
 	}
 	return k
 }
@@ -124,6 +129,9 @@ func (k *Kernel) Snapshot(ctx context.Context) (netstate.State, error) {
 	for _, id := range slices.Sorted(maps.Keys(k.nexthops)) {
 		s.Nexthops = append(s.Nexthops, cloneNexthop(k.nexthops[id]))
 	}
+	for _, name := range slices.Sorted(maps.Keys(k.nft)) {
+		s.Nft = append(s.Nft, netstate.CanonicalNft(k.nft[name]))
+	}
 	return s, nil
 }
 
@@ -144,8 +152,14 @@ func (k *Kernel) Apply(ctx context.Context, changes []netstate.Change) (attempte
 
 // batch tries what kernel.Conn would send at once.
 func (k *Kernel) batch(changes []netstate.Change) (n int, failed []*netstate.ChangeError) {
+	if alone(&changes[0]) {
+		if err := k.try(changes[0]); err != nil {
+			failed = append(failed, err)
+		}
+		return 1, failed
+	}
 	sysctl := changes[0].Sysctl != nil
-	for n < len(changes) && n < maxBatch && (changes[n].Sysctl != nil) == sysctl {
+	for n < len(changes) && n < maxBatch && (changes[n].Sysctl != nil) == sysctl && !alone(&changes[n]) {
 		unsayable := k.sayable(&changes[n])
 		if unsayable != nil && len(failed) > 0 {
 			break // the messages before it were sent, and one was refused
@@ -218,6 +232,12 @@ func (k *Kernel) change(ch netstate.Change) error {
 		return k.deleteNexthop(ch.Nexthop.ID)
 	case ch.Nexthop != nil:
 		return k.addNexthop(*ch.Nexthop, ch.Verb == netstate.Replace)
+	case ch.Link != nil:
+		return k.changeLink(ch.Verb, *ch.Link)
+	case ch.Addr != nil:
+		return k.changeAddr(ch.Verb, *ch.Addr)
+	case ch.Nft != nil:
+		return k.changeNft(ch.Verb, *ch.Nft)
 	}
 	return k.writeSysctl(*ch.Sysctl)
 }

@@ -10,7 +10,7 @@ import (
 
 func open(t *testing.T) *kernelfake.Kernel {
 	k := kernelfake.New(netstatetest.ParseState(t, kerneltest.Fixture))
-	for _, key := range []string{"net/ipv4/conf/v0/rp_filter", "net/ipv6/conf/v0/accept_ra"} {
+	for _, key := range []string{"net/ipv4/conf/v0/rp_filter", "net/ipv6/conf/v0/accept_ra", "net/ipv4/conf/default/rp_filter", "net/ipv4/conf/default/src_valid_mark"} {
 		k.SetSysctl(key, "0")
 	}
 	return k

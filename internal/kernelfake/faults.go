@@ -37,7 +37,8 @@ func (k *Kernel) TornDump(n int) {
 }
 
 // LinkGone removes a link now, and with it what the kernel removes: its
-// addresses, the routes and the next hop objects by it, its sysctls.
+// addresses, the routes and the next hop objects by it, its sysctls, and the links
+// that are made on it.
 func (k *Kernel) LinkGone(name string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -65,26 +66,41 @@ func (k *Kernel) BeforeNext(n int, f func(Other)) {
 }
 
 func (k *Kernel) linkGone(name string) {
+	for _, l := range slices.Clone(k.links) {
+		if l.Parent == name && slices.Contains(above, l.Kind) {
+			k.linkGone(l.Name)
+		}
+	}
+	for i := range k.links {
+		if l := &k.links[i]; l.Master == name {
+			_ = k.setMaster(l, "") // to none: nothing can be wrong with it
+		}
+	}
 	k.links = slices.DeleteFunc(k.links, func(l netstate.Link) bool { return l.Name == name })
 	k.addrs = slices.DeleteFunc(k.addrs, func(a netstate.Addr) bool { return a.Dev == name })
+	k.dropRoutes(name)
+	for key := range k.sysctls {
+		if strings.Contains(key, "/"+name+"/") {
+			delete(k.sysctls, key)
+		}
+	}
+}
+
+// dropRoutes removes what leads to a link: routes and next hop objects.
+func (k *Kernel) dropRoutes(link string) {
 	for id, n := range k.nexthops {
-		if n.Hop.Dev == name {
+		if n.Hop.Dev == link {
 			k.dropNexthop(id)
 		}
 	}
 	for g, list := range k.routes {
 		var kept []netstate.Route
 		for _, r := range list {
-			if r, ok := withoutLink(r, name); ok {
+			if r, ok := withoutLink(r, link); ok {
 				kept = append(kept, r)
 			}
 		}
 		k.setRoutes(g, kept)
-	}
-	for key := range k.sysctls {
-		if strings.Contains(key, "/"+name+"/") {
-			delete(k.sysctls, key)
-		}
 	}
 }
 

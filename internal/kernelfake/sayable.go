@@ -13,12 +13,7 @@ import (
 // sayable is what kernel.Conn refuses before it reaches a kernel, since no
 // message can say it. Such a change ends its batch.
 func (k *Kernel) sayable(ch *netstate.Change) error {
-	set := 0
-	for _, is := range []bool{ch.Rule != nil, ch.Route != nil, ch.Nexthop != nil, ch.Sysctl != nil} {
-		if is {
-			set++
-		}
-	}
+	set := ch.Objects()
 	if set != 1 || ch.Verb < netstate.Add || ch.Verb > netstate.Delete {
 		return fmt.Errorf("a change of %d objects with the verb %d: %w", set, ch.Verb, unix.EINVAL)
 	}
@@ -29,6 +24,12 @@ func (k *Kernel) sayable(ch *netstate.Change) error {
 		return k.sayableRoute(ch.Route)
 	case ch.Nexthop != nil:
 		return k.sayableNexthop(ch.Nexthop, ch.Verb)
+	case ch.Link != nil:
+		return sayableLink(ch.Link, ch.Verb)
+	case ch.Addr != nil:
+		return k.sayableAddr(ch.Addr)
+	case ch.Nft != nil:
+		return sayableNft(ch.Nft, ch.Verb)
 	case ch.Verb != netstate.Replace:
 		return fmt.Errorf("sysctl %s: it can only be replaced: %w", ch.Sysctl.Key, unix.EINVAL)
 	}

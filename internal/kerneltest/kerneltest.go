@@ -42,6 +42,8 @@ type Options struct {
 	Open func(t *testing.T) Kernel
 	// DeleteLink removes a link of a namespace that Open made.
 	DeleteLink func(t *testing.T, k Kernel, name string)
+	// NoVRF says that the namespace's kernel has no VRFs.
+	NoVRF bool
 	// Release is what the namespace's kernel is, or imitates.
 	Release Release
 }
@@ -69,6 +71,11 @@ func Run(t *testing.T, o Options) {
 	t.Run("routes", o.routes)
 	t.Run("nexthops", o.nexthops)
 	t.Run("links", o.links)
+	t.Run("own links", o.ownLinks)
+	t.Run("ports", o.ports)
+	t.Run("addresses", o.addresses)
+	t.Run("own nftables", o.ownNft)
+	t.Run("one apply of everything", o.everything)
 	t.Run("batches", o.batches)
 	t.Run("malformed", o.malformed)
 	t.Run("sysctls", o.sysctls)
@@ -137,6 +144,7 @@ var errnos = map[string]syscall.Errno{
 	"EEXIST": syscall.EEXIST, "ENOENT": syscall.ENOENT, "ESRCH": syscall.ESRCH, "EINVAL": syscall.EINVAL,
 	"ENODEV": syscall.ENODEV, "ENETDOWN": syscall.ENETDOWN, "ENETUNREACH": syscall.ENETUNREACH,
 	"EHOSTUNREACH": syscall.EHOSTUNREACH, "EOPNOTSUPP": syscall.EOPNOTSUPP, "ERANGE": syscall.ERANGE,
+	"EPERM": syscall.EPERM, "EADDRNOTAVAIL": syscall.EADDRNOTAVAIL, "EAFNOSUPPORT": syscall.EAFNOSUPPORT,
 }
 
 // asErrno finds an errno that an error is or wraps, of those that scripts name.
