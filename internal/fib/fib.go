@@ -1,7 +1,6 @@
 package fib
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 
@@ -26,6 +25,13 @@ type Flow struct {
 	DPort uint16
 	UID   uint32 // of the socket's owner; packets that came in have 0
 	TunID uint64 // of the tunnel by which the packet came in
+	// VRF is the VRF whose tables l3mdev rules mean, where it is not the one of IIF
+	// or OIF: the kernel's check of a source address takes it from another link.
+	VRF string
+	// Check says that the kernel only asks its tables, for its check of a source
+	// address or for nftables' fib, and no packet goes: what it keeps with next hop
+	// objects does not count.
+	Check bool
 }
 
 // Family is the flow's family, 0 where To is not valid.
@@ -36,8 +42,9 @@ type Verdict uint8
 
 // The verdicts.
 const (
-	// Unknown: the answer depends on an attribute that viarule does not know, or
-	// on the hash that picks a next hop. Why names it.
+	// Unknown: the answer depends on an attribute that viarule does not know, on the
+	// hash that picks a next hop, or on which of the routes that share a next hop
+	// object was used first. Why names it.
 	Unknown Verdict = iota
 	// Unicast: the packet goes out by Hop.
 	Unicast
@@ -88,7 +95,7 @@ type Way struct {
 type Decision struct {
 	Verdict Verdict
 	Why     string          // for Unknown and Invalid
-	Rule    *netstate.Rule  // the rule that decided; nil for NoRoute, Invalid, and OnLink
+	Rule    *netstate.Rule  // the rule that decided; nil for NoRoute, Invalid, OnLink, and link-local destinations of a VRF
 	Table   uint32          // that the route was found in
 	Route   *netstate.Route // nil where a rule or nothing decided
 	Way                     // where the packet goes; with several ways, the first
@@ -109,15 +116,20 @@ func (d *Decision) SameWay(o *Decision) bool {
 }
 
 // FIB is a state that is ready for lookups. It keeps the state's slices and is
-// safe for concurrent use as long as nobody writes to them.
+// safe for concurrent use as long as nobody writes to them: New makes all of it,
+// and lookups only read.
 type FIB struct {
 	state  *netstate.State
-	rules  [2][]*netstate.Rule // by family index, by priority, then in the kernel's order
+	rules  [2][]rule // by family index, by priority, then in the kernel's order
 	tables map[tableID]*table
-	links  map[string]*netstate.Link
-	master map[string]string // link → the VRF that it is a port of
+	links  map[string]*link
+	lo     *link
 	locals map[netip.Addr]bool
-	dropNH map[uint32]bool // next hop objects that are blackholes
+	wide   []source // IPv4 addresses that packets may have which leave by other links
+
+	objects objects // next hop objects
+
+	candidates []candidate6 // IPv6 addresses that may be sources
 }
 
 type tableID struct {
@@ -125,18 +137,18 @@ type tableID struct {
 	id     uint32
 }
 
-// table holds routes in the order of their prefixes: address, then length.
-// Lookups try the lengths that occur, the longest first. The kernel lists its
-// tables in this order, or nearly, so that a large state is soon ready.
-type table struct {
-	lengths []int
-	routes  []route
+// link is a name of a link, so that names are compared by address.
+type link struct {
+	*netstate.Link // nil: a rule or an address names a link that the state does not have
+	vrf            *link
+	sources        []*netstate.Addr // its IPv4 addresses that packets may have
 }
 
-type route struct {
-	to netip.Prefix // masked
-	*netstate.Route
-}
+// isVRF says whether the link is a VRF: that is a port of itself.
+func (l *link) isVRF() bool { return l.vrf == l }
+
+// there says whether the state has the link.
+func (l *link) there() bool { return l != nil && l.Link != nil }
 
 // New makes s ready for lookups. Objects that make no sense are taken as the
 // kernel could not hold them: they match nothing.
@@ -144,45 +156,61 @@ func New(s *netstate.State) *FIB {
 	f := &FIB{
 		state:  s,
 		tables: make(map[tableID]*table),
-		links:  make(map[string]*netstate.Link, len(s.Links)),
-		master: make(map[string]string),
+		links:  make(map[string]*link, len(s.Links)),
 		locals: make(map[netip.Addr]bool, len(s.Addrs)),
-		dropNH: make(map[uint32]bool),
 	}
-	for i := range s.Links {
-		f.links[s.Links[i].Name] = &s.Links[i]
-	}
-	for i := range s.Links {
-		l := &s.Links[i]
-		switch m := f.links[l.Master]; {
-		case isVRF(l):
-			f.master[l.Name] = l.Name
-		case m != nil && isVRF(m):
-			f.master[l.Name] = m.Name
-		}
-	}
-	for i := range s.Addrs {
-		f.locals[s.Addrs[i].Prefix.Addr()] = true
-	}
-	for i := range s.Nexthops {
-		if s.Nexthops[i].Blackhole {
-			f.dropNH[s.Nexthops[i].ID] = true
-		}
-	}
-	for i := range s.Rules {
-		r := &s.Rules[i]
-		x := familyIndex(r.Family)
-		f.rules[x] = append(f.rules[x], r)
-	}
-	for x := range f.rules {
-		// A state read from text need not be in order, and goto relies on it.
-		slices.SortStableFunc(f.rules[x], func(a, b *netstate.Rule) int { return cmp.Compare(a.Priority, b.Priority) })
-	}
+	f.addLinks()
+	f.addAddrs()
+	f.objects = newObjects(s.Nexthops)
 	f.addRoutes()
+	f.objects.seal()
+	f.addRules()
+	f.candidates = candidates6(s)
 	return f
 }
 
-func isVRF(l *netstate.Link) bool { return l.Kind == "vrf" }
+func (f *FIB) addLinks() {
+	for i := range f.state.Links {
+		f.link(f.state.Links[i].Name).Link = &f.state.Links[i]
+	}
+	for _, l := range f.links {
+		if l.Kind == "vrf" {
+			l.vrf = l
+		} else if m := f.links[l.Master]; m != nil && m.Kind == "vrf" {
+			l.vrf = m
+		}
+	}
+	f.lo = f.link("lo")
+}
+
+// link gives what stands for a name, and makes it where there is nothing yet.
+func (f *FIB) link(name string) *link {
+	l := f.links[name]
+	if l == nil {
+		l = new(link)
+		f.links[name] = l
+	}
+	return l
+}
+
+func (f *FIB) addAddrs() {
+	for i := range f.state.Addrs {
+		a := &f.state.Addrs[i]
+		f.locals[a.Prefix.Addr()] = true
+		if usableSource(a) {
+			l := f.link(a.Dev)
+			l.sources = append(l.sources, a)
+		}
+	}
+	for i := range f.state.Links {
+		l := f.links[f.state.Links[i].Name]
+		for _, a := range l.sources {
+			if a.Scope != netstate.ScopeLink {
+				f.wide = append(f.wide, source{a, l.vrf})
+			}
+		}
+	}
+}
 
 func familyIndex(f netstate.Family) int {
 	if f == netstate.IPv6 {
@@ -192,78 +220,65 @@ func familyIndex(f netstate.Family) int {
 }
 
 func (f *FIB) addRoutes() {
-	var t *table
-	var last tableID
-	for i := range f.state.Routes {
-		r := &f.state.Routes[i]
-		if netstate.FamilyOf(r.To.Addr()) != r.Family || r.Family == 0 {
+	// Tables are made in their size: to let them grow takes longer than to count.
+	count := make(map[tableID]int)
+	f.eachTable(func(id tableID, routes []netstate.Route) { count[id] += len(routes) })
+	f.eachTable(func(id tableID, routes []netstate.Route) {
+		t := f.tables[id]
+		if t == nil {
+			t = newTable(count[id])
+			f.tables[id] = t
+		}
+		f.fill(t, routes)
+	})
+	for id, t := range f.tables {
+		if len(t.routes) == 0 { // none made sense
+			delete(f.tables, id)
 			continue
 		}
-		if k := (tableID{r.Family, r.Table}); t == nil || k != last {
-			if t = f.tables[k]; t == nil {
-				t = &table{}
-				f.tables[k] = t
+		t.seal()
+	}
+}
+
+// eachTable yields the runs of routes of one table.
+func (f *FIB) eachTable(yield func(tableID, []netstate.Route)) {
+	for routes := f.state.Routes; len(routes) > 0; {
+		id := tableID{routes[0].Family, routes[0].Table}
+		n := 1
+		for n < len(routes) && routes[n].Table == id.id && routes[n].Family == id.family {
+			n++
+		}
+		yield(id, routes[:n])
+		routes = routes[n:]
+	}
+}
+
+func (f *FIB) fill(t *table, routes []netstate.Route) {
+	hop, dead := &byLo, f.dead(byLo.Dev)
+	for i := range routes {
+		r := &routes[i]
+		switch {
+		case netstate.FamilyOf(r.To.Addr()) != r.Family || !r.To.IsValid():
+		case len(r.Hops) > 0:
+			t.add(f.newRoute(r, nil, f.anyDead(r.Hops)))
+		default:
+			own := &r.Hop
+			if r.NexthopID != 0 {
+				own = f.objects.hop(r)
 			}
-			last = k
-		}
-		t.routes = append(t.routes, route{r.To.Masked(), r})
-	}
-	for _, t := range f.tables {
-		if !slices.IsSortedFunc(t.routes, order) {
-			slices.SortStableFunc(t.routes, order)
-		}
-		var seen [129]bool
-		for i := range t.routes {
-			seen[t.routes[i].to.Bits()] = true
-		}
-		for n := len(seen) - 1; n >= 0; n-- {
-			if seen[n] {
-				t.lengths = append(t.lengths, n)
+			if *own != *hop { // mostly it is that of the route before
+				hop, dead = own, f.dead(own.Dev)
 			}
+			t.add(f.newRoute(r, hop, dead))
 		}
 	}
 }
 
-// order sorts by prefix, and routes of one prefix as the kernel tries them: IPv4
-// by TOS, the highest first, and IPv6 by the length of the source prefix, the
-// longest first; then by metric, the lowest first.
-func order(a, b route) int {
-	if c := comparePrefix(a.to, b.to); c != 0 {
-		return c
-	}
-	return cmp.Or(
-		cmp.Compare(b.TOS, a.TOS),
-		cmp.Compare(sourceBits(b.Route), sourceBits(a.Route)), a.From.Addr().Compare(b.From.Addr()),
-		cmp.Compare(a.Metric, b.Metric),
-	)
-}
-
-func comparePrefix(a, b netip.Prefix) int {
-	if c := a.Addr().Compare(b.Addr()); c != 0 {
-		return c
-	}
-	return cmp.Compare(a.Bits(), b.Bits())
-}
-
-func sourceBits(r *netstate.Route) int { return max(r.From.Bits(), 0) }
-
-// all yields the groups of routes whose prefix holds a, from the longest prefix.
-func (t *table) all(a netip.Addr, yield func([]route) bool) {
-	for _, n := range t.lengths {
-		p, err := a.Prefix(n)
-		if err != nil {
-			return
-		}
-		i, found := slices.BinarySearchFunc(t.routes, p, func(r route, p netip.Prefix) int { return comparePrefix(r.to, p) })
-		if !found {
-			continue
-		}
-		j := i + 1
-		for j < len(t.routes) && t.routes[j].to == p {
-			j++
-		}
-		if !yield(t.routes[i:j]) {
-			return
+func (f *FIB) anyDead(hops []netstate.Hop) bool {
+	for i := range hops {
+		if f.dead(hops[i].Dev) {
+			return true
 		}
 	}
+	return false
 }

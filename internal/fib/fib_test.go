@@ -14,7 +14,8 @@ import (
 	"github.com/viarule/viarule/internal/netstate/netstatetest"
 )
 
-// parseFlow reads "to A from A iif D oif D mark N tos N proto P sport N dport N uid N tun N".
+// parseFlow reads "to A from A iif D oif D vrf D check yes mark N tos N proto P sport N
+// dport N uid N tun N".
 func parseFlow(t *testing.T, text string) fib.Flow {
 	t.Helper()
 	var f fib.Flow
@@ -31,6 +32,10 @@ func parseFlow(t *testing.T, text string) fib.Flow {
 			f.IIF = w
 		case "oif":
 			f.OIF = w
+		case "vrf":
+			f.VRF = w
+		case "check":
+			f.Check = w == "yes"
 		case "mark":
 			f.Mark = uint32(n)
 		case "tos":
@@ -50,6 +55,30 @@ func parseFlow(t *testing.T, text string) fib.Flow {
 		}
 	}
 	return f
+}
+
+// formatFlow writes what parseFlow reads.
+func formatFlow(f *fib.Flow) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "to %s", f.To)
+	if f.From.IsValid() {
+		fmt.Fprintf(&b, " from %s", f.From)
+	}
+	word := func(name, v string) {
+		if v != "" && v != "0" && v != "0x0" {
+			b.WriteString(" " + name + " " + v)
+		}
+	}
+	word("iif", f.IIF)
+	word("oif", f.OIF)
+	word("mark", fmt.Sprintf("%#x", f.Mark))
+	word("tos", fmt.Sprintf("%#x", f.TOS))
+	word("proto", fmt.Sprint(f.Proto))
+	word("sport", fmt.Sprint(f.SPort))
+	word("dport", fmt.Sprint(f.DPort))
+	word("uid", fmt.Sprint(f.UID))
+	word("tun", fmt.Sprint(f.TunID))
+	return b.String()
 }
 
 // describe gives a decision in a line.
@@ -306,6 +335,14 @@ route -6 2001:db8:1::/48 nexthop via fe80::2 dev eth0 weight 1 nexthop via fe80:
 			// With a source the link is only preferred, and the hash does not look at it.
 			"to 2001:db8:1::1 oif eth1 from 2001:db8::7": "unicast via fe80::3 dev eth1 src 2001:db8::7 or via fe80::2 dev eth0 src 2001:db8::7 rule 32766 table 254",
 		}},
+		{"a default route for multicast has no gateway", `
+rule 10 from all table 100
+route multicast default via inet6 fe80::1 dev eth0 table 100 scope link
+route multicast 10.0.0.0/8 via inet6 fe80::1 dev eth0 table 100 scope link`, map[string]string{
+			"to 8.8.8.8":                       "multicast dev eth0 src 192.0.2.7 rule 10 table 100",
+			"to 10.0.0.1":                      "multicast via fe80::1 dev eth0 src 192.0.2.7 rule 10 table 100",
+			"to 8.8.8.8 from 9.9.9.9 iif eth1": "multicast via fe80::1 dev eth0 src 9.9.9.9 rule 10 table 100",
+		}},
 		{"a bound IPv4 socket overrules the tables", "rule 10 from all to 10.0.0.0/8 blackhole", map[string]string{
 			"to 10.0.0.1 oif eth1": "unicast dev eth1 src 198.51.100.7 onlink",
 			"to 8.8.8.8 oif eth0":  viaMain,
@@ -366,10 +403,67 @@ route 10.1.0.0/16 dev eth2 table 10 scope link`, map[string]string{
 			"to 10.1.0.1 oif blue":              "unicast dev eth2 rule 1000 table 10",
 			"to 10.1.0.1 oif eth2":              "unicast dev eth2 rule 1000 table 10",
 			"to 10.1.0.1 from 9.9.9.9 iif eth2": "unicast dev eth2 src 9.9.9.9 rule 1000 table 10",
-			"to 10.1.0.1 from 9.9.9.9 iif eth3": "unicast via 192.0.2.1 dev eth0 src 9.9.9.9 rule 32766 table 254",
+			"to 10.1.0.1 from 9.9.9.9 iif eth3": "unicast via 192.0.2.1 dev eth0 src 9.9.9.9 rule 1004 table 254", // without a VRF the table is 0, which is main
 			"to 10.8.0.1 oif blue":              "unreachable rule 1002",
 			"to 10.7.0.1 from 9.9.9.9 iif eth2": "unreachable rule 1003",
-			"to 10.9.0.1":                       viaMain,
+			"to 10.9.0.1":                       "unicast via 192.0.2.1 dev eth0 src 192.0.2.7 rule 1004 table 254",
+		}},
+		{"a loopback address as source, and next hops that are VRFs", `
+link 4 blue up kind vrf vrftable 10
+link 5 red up kind vrf vrftable 11
+route 10.1.0.0/16 nexthop dev eth1 weight 1 nexthop dev blue weight 1 table main
+route 10.2.0.0/16 nexthop dev red weight 1 nexthop dev blue weight 1 table main
+route 10.3.0.0/16 nexthop dev eth1 weight 1 nexthop dev eth0 weight 1 table main`, map[string]string{
+			"to 10.1.0.1 from 127.0.0.1": "unknown dev eth1 src 127.0.0.1 or dev blue src 127.0.0.1 rule 32766 table 254 (a loopback address cannot be sent from some next hops of route 10.1.0.0/16, and a hash picks one)",
+			"to 10.2.0.1 from 127.0.0.1": "unicast dev red src 127.0.0.1 or dev blue src 127.0.0.1 rule 32766 table 254",
+			"to 10.3.0.1 from 127.0.0.1": "invalid dev eth1 src 127.0.0.1 or dev eth0 src 127.0.0.1 rule 32766 table 254 (a loopback address cannot be sent from eth1)",
+		}},
+		{"an l3mdev rule with not, before the VRF was looked for", `
+link 4 blue up kind vrf vrftable 10
+link 6 eth2 up master blue
+rule 1000 not from all tun_id 7 l3mdev
+rule 1001 from all l3mdev
+rule 1002 from all to 10.9.0.0/16 l3mdev
+rule 1003 not from all tun_id 7 l3mdev
+route 10.1.0.0/16 dev eth2 table 10 scope link
+route throw default table 10
+route 10.1.0.0/16 dev eth1 table main scope link
+route throw default table main metric 0`, map[string]string{
+			"to 10.1.0.1 oif blue": "unicast dev eth1 rule 1000 table 254",
+		}},
+		{"IPv6 destinations of a link, from a VRF", `
+link 4 blue up kind vrf vrftable 10
+link 6 eth2 up master blue
+link 7 eth3 up master blue
+rule -6 10 from all prohibit
+route -6 fe80::/64 dev eth2 table 10 metric 256
+route -6 multicast ff00::/8 dev eth2 table 10 metric 256
+route -6 throw ff05::/16 table 10 metric 256
+route -6 unreachable fe80::8/125 table 10 metric 256
+route -6 2001:db8:1::/64 dev eth2 table 10 metric 256`, map[string]string{
+			"to fe80::9 oif eth2":                  "unicast dev eth2 table 10",
+			"to ff0e::9 oif eth2":                  "multicast dev eth2 table 10",
+			"to ff05::9 oif eth2":                  "multicast dev eth2 table 10", // a throw route is on lo
+			"to fe80::1 oif eth3":                  "no route",
+			"to fe80::9 oif blue":                  "no route (blue is a VRF, and such destinations are on its ports)",
+			"to 2001:db8:1::9 oif eth2":            "prohibit rule 10",
+			"to fe80::9 oif eth0":                  "prohibit rule 10",
+			"to fe80::9 from 2001:db8::9 iif eth2": "prohibit rule 10",
+		}},
+		{"IPv4 source addresses in a VRF", `
+link 4 blue up kind vrf vrftable 10
+link 6 eth2 up master blue
+link 7 eth3 up master blue
+addr 10.6.0.1/24 dev eth2
+addr 10.6.0.2/24 dev eth2 scope link
+addr 10.4.0.1/32 dev blue
+rule 1000 from all l3mdev
+route default dev eth3 table 10 scope link
+route 10.7.0.0/16 via 198.51.100.9 dev eth1 table 10 src 198.51.100.7
+route local 10.8.0.0/16 dev eth1 table 10 scope host`, map[string]string{
+			"to 8.8.8.8 oif blue":  "unicast dev eth3 src 10.4.0.1 rule 1000 table 10",                  // that of the VRF before that of another port
+			"to 10.7.0.1 oif blue": "unicast via 198.51.100.9 dev eth1 src 10.4.0.1 rule 1000 table 10", // the route leaves the VRF
+			"to 10.8.0.1 oif blue": "local dev eth1 src 10.8.0.1 rule 1000 table 10",
 		}},
 		{"what is not known of rules", `
 rule 10 from all to 10.1.0.0/16 table main unknown 0500190001000000

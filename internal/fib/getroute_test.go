@@ -17,6 +17,7 @@ type oracle struct {
 	fd    int
 	index map[string]uint32
 	name  map[uint32]string
+	buf   []byte // for one answer
 }
 
 // answer is the kernel's reply.
@@ -38,6 +39,12 @@ func (a answer) String() string {
 	return fmt.Sprintf("%s table %d dev %s via %s src %s", a.typ, a.table, a.dev, a.via, a.src)
 }
 
+// reply is what the kernel says about a flow.
+type reply struct {
+	packet answer // what becomes of the packet
+	route  answer // the route that was found
+}
+
 // newOracle opens a socket in the calling thread's namespace.
 func newOracle(t *testing.T) *oracle {
 	t.Helper()
@@ -46,7 +53,14 @@ func newOracle(t *testing.T) *oracle {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	return &oracle{fd: fd}
+	// Room for the answers to a whole send, and an end where one is lost.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 60}); err != nil {
+		t.Fatal(err)
+	}
+	return &oracle{fd: fd, buf: make([]byte, 8192)}
 }
 
 func (o *oracle) links(links []netstate.Link) {
@@ -60,63 +74,98 @@ func (o *oracle) links(links []netstate.Link) {
 const (
 	lookupTable = 0x1000 // RTM_F_LOOKUP_TABLE
 	fibMatch    = 0x2000 // RTM_F_FIB_MATCH
+
+	// flowsPerSend is how many flows one send asks about. The kernel answers all
+	// of them before the send returns.
+	flowsPerSend = 50
 )
 
-// ask looks a flow up. With fibMatch the answer is the route, without it what
-// becomes of the packet.
-func (o *oracle) ask(flow fib.Flow, flags uint32) (answer, error) {
+// ask looks flows up, and gives a reply for each.
+func (o *oracle) ask(flows []fib.Flow) ([]reply, error) {
+	replies := make([]reply, 0, len(flows))
+	var msg []byte
+	for len(flows) > 0 {
+		n := min(len(flows), flowsPerSend)
+		msg = msg[:0]
+		for i := range flows[:n] {
+			msg = o.request(msg, &flows[i], 0)
+			msg = o.request(msg, &flows[i], fibMatch)
+		}
+		if err := unix.Sendto(o.fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+			return nil, err
+		}
+		for range n {
+			packet, err := o.receive()
+			if err != nil {
+				return nil, err
+			}
+			route, err := o.receive()
+			if err != nil {
+				return nil, err
+			}
+			replies = append(replies, reply{packet, route})
+		}
+		flows = flows[n:]
+	}
+	return replies, nil
+}
+
+// request appends a question. With fibMatch the answer is the route, without it
+// what becomes of the packet.
+func (o *oracle) request(b []byte, flow *fib.Flow, flags uint32) []byte {
 	ne := binary.NativeEndian
-	attr := func(b []byte, typ uint16, data []byte) []byte {
+	start := len(b)
+	attr := func(typ uint16, data ...byte) {
 		b = ne.AppendUint16(b, uint16(4+len(data)))
 		b = append(ne.AppendUint16(b, typ), data...)
 		for len(b)%4 != 0 {
 			b = append(b, 0)
 		}
-		return b
 	}
-	u32 := func(v uint32) []byte { return ne.AppendUint32(nil, v) }
-	be16 := func(v uint16) []byte { return binary.BigEndian.AppendUint16(nil, v) }
+	u32 := func(typ uint16, v uint32) { attr(typ, ne.AppendUint32(nil, v)...) }
+	be16 := func(typ uint16, v uint16) { attr(typ, byte(v>>8), byte(v)) }
 
 	srcLen := 0
 	if flow.From.IsValid() {
 		srcLen = flow.From.BitLen()
 	}
-	msg := make([]byte, 16, 256)
-	msg = append(msg, byte(flow.Family()), byte(flow.To.BitLen()), byte(srcLen), flow.TOS, 0, 0, 0, 0)
-	msg = ne.AppendUint32(msg, lookupTable|flags)
-	msg = attr(msg, unix.RTA_DST, flow.To.AsSlice())
+	b = append(b, make([]byte, unix.NLMSG_HDRLEN)...)
+	b = append(b, byte(flow.Family()), byte(flow.To.BitLen()), byte(srcLen), flow.TOS, 0, 0, 0, 0)
+	b = ne.AppendUint32(b, lookupTable|flags)
+	attr(unix.RTA_DST, flow.To.AsSlice()...)
 	if flow.From.IsValid() {
-		msg = attr(msg, unix.RTA_SRC, flow.From.AsSlice())
+		attr(unix.RTA_SRC, flow.From.AsSlice()...)
 	}
 	if flow.IIF != "" {
-		msg = attr(msg, unix.RTA_IIF, u32(o.index[flow.IIF]))
+		u32(unix.RTA_IIF, o.index[flow.IIF])
 	}
 	if flow.OIF != "" {
-		msg = attr(msg, unix.RTA_OIF, u32(o.index[flow.OIF]))
+		u32(unix.RTA_OIF, o.index[flow.OIF])
 	}
-	msg = attr(msg, unix.RTA_MARK, u32(flow.Mark))
-	msg = attr(msg, unix.RTA_UID, u32(flow.UID))
+	u32(unix.RTA_MARK, flow.Mark)
+	u32(unix.RTA_UID, flow.UID)
 	if flow.Proto != 0 {
-		msg = attr(msg, unix.RTA_IP_PROTO, []byte{flow.Proto})
+		attr(unix.RTA_IP_PROTO, flow.Proto)
 	}
 	if flow.SPort != 0 {
-		msg = attr(msg, unix.RTA_SPORT, be16(flow.SPort))
+		be16(unix.RTA_SPORT, flow.SPort)
 	}
 	if flow.DPort != 0 {
-		msg = attr(msg, unix.RTA_DPORT, be16(flow.DPort))
+		be16(unix.RTA_DPORT, flow.DPort)
 	}
-	ne.PutUint32(msg, uint32(len(msg)))
-	ne.PutUint16(msg[4:], unix.RTM_GETROUTE)
-	ne.PutUint16(msg[6:], unix.NLM_F_REQUEST)
-	if err := unix.Sendto(o.fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return answer{}, err
-	}
-	buf := make([]byte, 8192)
-	n, _, err := unix.Recvfrom(o.fd, buf, 0)
+	h := b[start:]
+	ne.PutUint32(h, uint32(len(h)))
+	ne.PutUint16(h[4:], unix.RTM_GETROUTE)
+	ne.PutUint16(h[6:], unix.NLM_F_REQUEST)
+	return b
+}
+
+func (o *oracle) receive() (answer, error) {
+	n, _, err := unix.Recvfrom(o.fd, o.buf, 0)
 	if err != nil {
-		return answer{}, err
+		return answer{}, fmt.Errorf("an answer of the kernel is missing: %w", err)
 	}
-	return o.parse(buf[:n])
+	return o.parse(o.buf[:n])
 }
 
 func (o *oracle) parse(b []byte) (answer, error) {

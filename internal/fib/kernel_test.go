@@ -1,12 +1,10 @@
 package fib_test
 
 import (
-	"context"
+	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
-	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -14,263 +12,215 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/viarule/viarule/internal/fib"
-	"github.com/viarule/viarule/internal/kernel"
-	"github.com/viarule/viarule/internal/netnstest"
-	"github.com/viarule/viarule/internal/netstate"
 )
 
-// world is a namespace with links, whose rules and routes the test rewrites.
-type world struct {
-	t      *testing.T
-	conn   *kernel.Conn
-	oracle *oracle
+// session is one run of TestAgainstKernel.
+type session struct {
+	*world
+	want, asked int // questions
+	seen        coverage
+	notCompared int
+	ruleNamed   int // answers that only one rule can have given
+	// suspect is the flow of the first difference. From then on it is the only
+	// question, so that rapid looks for a small world with that difference, soon.
+	suspect *fib.Flow
 }
 
-// The links of the world: veths whose other ends are up in the same namespace.
-// e3 goes down in some cases.
-var devices = []string{"e0", "e1", "e2", "e3"}
+// check asks about flows in a world, and returns the first whose answer differs
+// from our decision. The kernel adds the routes of IPv6 addresses a little later
+// than the addresses, so that a difference counts only where the state is still
+// the one that was looked at.
+func (r *session) check(flows []fib.Flow) (flow fib.Flow, d fib.Decision, diff string, v *view) {
+	v = newView(r.snapshot())
+	r.oracle.links(v.Links)
+	replies, err := r.oracle.ask(flows)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for i := range flows {
+		for {
+			d = v.fib.Trace(flows[i])
+			if diff = r.compare(v, &flows[i], &d, replies[i]); diff == "" {
+				break
+			}
+			now := r.snapshot()
+			if now.String() == v.String() {
+				return flows[i], d, diff, v
+			}
+			v = newView(now)
+			again, err := r.oracle.ask(flows[i:])
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			copy(replies[i:], again)
+		}
+		r.seen.count(v, &flows[i], &d)
+	}
+	return fib.Flow{}, fib.Decision{}, "", v
+}
 
-func newWorld(t *testing.T) *world {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("needs root, for a network namespace")
+// compare says how an answer differs from our decision.
+func (r *session) compare(v *view, flow *fib.Flow, d *fib.Decision, got reply) string {
+	if d.Verdict == fib.Unknown {
+		return ""
 	}
-	netnstest.New(t)
-	for _, key := range []string{
-		"net.ipv4.ip_forward=1", "net.ipv4.conf.all.accept_local=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0",
-		"net.ipv6.conf.all.forwarding=1", "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.all.accept_dad=0",
-		"net.ipv6.conf.default.addr_gen_mode=1", // no address that comes late
+	if v.notAsked(flow, d, got.packet) {
+		r.notCompared++
+		return ""
+	}
+	if diff := v.differs(flow, d, got); diff != "" {
+		return diff
+	}
+	if d.Route != nil && flow.To.Is6() && got.packet.err == 0 && got.packet.table != d.Table && len(v.alike(d.Route)) > 1 {
+		return "" // the table is another route's
+	}
+	diff, named := v.rulers.differs(flow.Family(), d, got.packet)
+	if named {
+		r.ruleNamed++
+	}
+	return diff
+}
+
+// simplify leaves out of a suspect what does not matter for the difference.
+func (r *session) simplify(flow fib.Flow) fib.Flow {
+	for _, change := range []func(*fib.Flow){
+		func(f *fib.Flow) { f.Mark = 0 },
+		func(f *fib.Flow) { f.TOS = 0 },
+		func(f *fib.Flow) { f.UID = 0 },
+		func(f *fib.Flow) { f.SPort, f.DPort = 80, 80 },
+		func(f *fib.Flow) { f.Proto = unix.IPPROTO_UDP },
+		func(f *fib.Flow) { f.IIF = "" },
+		func(f *fib.Flow) { f.OIF = "" },
+		func(f *fib.Flow) {
+			if f.IIF == "" {
+				f.From = netip.Addr{}
+			}
+		},
 	} {
-		netnstest.Exec(t, "sysctl", "-qw", key)
+		simpler := flow
+		change(&simpler)
+		if _, _, diff, _ := r.check([]fib.Flow{simpler}); diff != "" {
+			flow = simpler
+		}
 	}
-	for i, d := range devices {
-		netnstest.IP(t,
-			fmt.Sprintf("link add %s group %d type veth peer name p%d", d, i, i),
-			fmt.Sprintf("link set p%d up", i), "link set "+d+" up")
+	return flow
+}
+
+const (
+	worlds        = 1000 // where -rapid.checks does not say another number
+	flowsPerWorld = 100
+	progressEvery = 500_000 // questions
+)
+
+// TestAgainstKernel compares decisions with the running kernel's, for random
+// links, addresses, rules, routes, next hops and flows: 100,000 of them.
+func TestAgainstKernel(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks the kernel many questions")
 	}
-	// From the first rule on, the kernel keeps the tables local and main apart.
-	netnstest.IP(t, "rule add pref 1 lookup 1", "rule del pref 1")
-	conn, err := kernel.Open("")
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	if !given {
+		setFlag(t, "rapid.checks", strconv.Itoa(worlds))
+	}
+	n, err := strconv.Atoi(flag.Lookup("rapid.checks").Value.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
-	return &world{t: t, conn: conn, oracle: newOracle(t)}
-}
-
-func (w *world) snapshot() netstate.State {
-	w.t.Helper()
-	s, err := w.conn.Snapshot(context.Background())
-	if err != nil {
-		w.t.Fatal(err)
+	r := &session{world: newWorld(t), want: n * flowsPerWorld, seen: coverage{}}
+	// A file would hold the world without the suspect; the seed gives both.
+	setFlag(t, "rapid.nofailfile", "true")
+	rapid.Check(t, r.askInWorld)
+	if r.asked != r.want {
+		t.Errorf("%d questions were asked, not %d", r.asked, r.want)
 	}
-	return s
+	if n >= worlds {
+		r.seen.requireAll(t, r.kernelHas) // fewer worlds (the VM's) need not have everything
+	}
+	if few := r.want / 100; r.seen.verdict(fib.Unknown) > few || r.notCompared > few {
+		t.Error("too many flows without an answer")
+	}
+	if r.ruleNamed < r.want/2 {
+		t.Error("too few answers name their rule")
+	}
+	r.progress()
 }
 
-// batch runs ip, which may fail on single lines.
-func (w *world) batch(lines ...string) {
-	w.t.Helper()
-	cmd := exec.Command("ip", "-force", "-batch", "-")
-	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
-	if err := cmd.Run(); err != nil {
-		if _, exited := err.(*exec.ExitError); !exited {
-			w.t.Fatal(err)
+// askInWorld makes a world and asks the next questions there.
+func (r *session) askInWorld(rt *rapid.T) {
+	r.draw(rt)
+	seed := rapid.Uint64().Draw(rt, "flows")
+	var flows []fib.Flow
+	if r.suspect != nil {
+		flows = []fib.Flow{*r.suspect}
+	} else {
+		flows = r.flows(seed, r.snapshot(), flowsPerWorld)
+		r.asked += len(flows)
+	}
+	flow, d, diff, v := r.check(flows)
+	if diff != "" && r.suspect == nil {
+		suspect := r.simplify(flow)
+		r.suspect = &suspect
+		if again, d2, diff2, v2 := r.check([]fib.Flow{suspect}); diff2 != "" {
+			flow, d, diff, v = again, d2, diff2, v2
 		}
 	}
-}
-
-// write sends changes, and leaves out those that the kernel refuses.
-func (w *world) write(changes []netstate.Change) {
-	for len(changes) > 0 {
-		n, _ := w.conn.Apply(context.Background(), changes)
-		if n == 0 {
-			// A change that could not even be sent.
-			n = 1
-		}
-		changes = changes[n:]
+	if diff != "" {
+		rt.Fatalf("flow %s: %s\n%s\n%s\nstate:\n%s", formatFlow(&flow), d.Verdict, diff, trace(&d), v.State)
+	}
+	if r.asked%progressEvery == 0 && r.asked < r.want {
+		r.progress()
 	}
 }
 
-// reset removes what an earlier case left.
-func (w *world) reset() {
+// draw makes a world.
+func (w *world) draw(rt *rapid.T) {
+	w.reset()
+	w.batch(append(w.addrs(rt), "link set e3 up")...)
 	s := w.snapshot()
-	var del []netstate.Change
-	for i := range s.Rules {
-		if s.Rules[i].Protocol == netstate.ProtocolObject {
-			del = append(del, netstate.Change{Verb: netstate.Delete, Rule: &s.Rules[i]})
-		}
+	c := w.contents(rt, &s)
+	down := rarely(rt, 3, "e3 goes down")
+	if down {
+		c.forgetSources()
 	}
-	for i := range s.Routes {
-		if s.Routes[i].Protocol == netstate.ProtocolObject {
-			del = append(del, netstate.Change{Verb: netstate.Delete, Route: &s.Routes[i]})
-		}
+	if rarely(rt, 10, "realms") {
+		c.drawRealms(rt)
 	}
-	for i := range s.Nexthops {
-		del = append(del, netstate.Change{Verb: netstate.Delete, Nexthop: &s.Nexthops[i]})
+	if rarely(rt, 10, "the rule of the table local is moved") {
+		c.moveLocal()
 	}
-	w.write(del)
+	if rapid.Bool().Draw(rt, "own tables") {
+		c.ownTables(&s)
+	}
+	w.write(c.changes())
+	lines := c.appends()
+	if down {
+		lines = append(lines, "link set e3 down")
+	}
+	// Until an address changes, the source by a next hop object follows the object's
+	// scope (fib_info_update_nhc_saddr), and then that of the route.
+	if rapid.Bool().Draw(rt, "addresses change") {
+		lines = append(lines, "addr add 127.9.9.9/32 dev lo", "addr del 127.9.9.9/32 dev lo")
+	}
+	w.batch(lines...)
 }
 
-// want is the errno by which the kernel tells a verdict.
-func want(d *fib.Decision) unix.Errno {
-	switch d.Verdict {
-	case fib.NoRoute:
-		return unix.ENETUNREACH
-	case fib.Unreachable:
-		if d.Route == nil {
-			return unix.ENETUNREACH
-		}
-		return unix.EHOSTUNREACH
-	case fib.Prohibit:
-		return unix.EACCES
-	case fib.Blackhole, fib.Invalid:
-		return unix.EINVAL
+func (r *session) progress() {
+	var b strings.Builder
+	for v := fib.Unknown; v <= fib.Invalid; v++ {
+		fmt.Fprintf(&b, ", %s %d", v, r.seen.verdict(v))
 	}
-	return 0
+	r.t.Logf("%d of %d questions; rule named %d, not compared %d%s", r.asked, r.want, r.ruleNamed, r.notCompared, b.String())
 }
 
-// differs compares our decision with what the kernel does with the packet (got)
-// and with the route that it found (route). It returns "" where they agree.
-func differs(flow *fib.Flow, d *fib.Decision, got, route answer) string {
-	if d.Verdict == fib.Invalid && (got.err == unix.ENETUNREACH || got.err == unix.EINVAL) {
-		return "" // which of the two is not worth a verdict
+// setFlag sets a flag of the test program for this test.
+func setFlag(t *testing.T, name, value string) {
+	t.Helper()
+	before := flag.Lookup(name).Value.String()
+	if err := flag.Set(name, value); err != nil {
+		t.Fatal(err)
 	}
-	if e := want(d); e != 0 || got.err != 0 {
-		if e != got.err {
-			return fmt.Sprintf("error %d (%s), the kernel's %d (%s)", e, e, got.err, got.err)
-		}
-		return ""
-	}
-	if d.OnLink {
-		if got.dev != flow.OIF || got.typ != netstate.RouteUnicast || got.via.IsValid() || !sameSource(flow, d.Src, got.src) {
-			return "on link: " + got.String()
-		}
-		return ""
-	}
-	if shared := flow.Family() == netstate.IPv6 && d.Route.NexthopID != 0; shared {
-		// The kernel may name another route by the same next hop object.
-		got.table, route.bits, route.metric = d.Table, d.Route.To.Bits(), d.Route.Metric
-	}
-	if got.typ != d.Route.Type || got.table != d.Table {
-		return fmt.Sprintf("%s in table %d, the kernel's %s", d.Route.Type, d.Table, got)
-	}
-	if route.err == 0 && (route.bits != d.Route.To.Bits() || route.metric != d.Route.Metric) {
-		return fmt.Sprintf("route %s, the kernel's has %d bits and metric %d", d.Route, route.bits, route.metric)
-	}
-	if d.Verdict == fib.Local || d.Verdict == fib.Anycast {
-		// The kernel names lo.
-		if flow.Family() == netstate.IPv4 && !sameSource(flow, d.Src, got.src) {
-			return fmt.Sprintf("source %s, the kernel's %s", d.Src, got.src)
-		}
-		return ""
-	}
-	ways := d.Multipath
-	if ways == nil {
-		ways = []fib.Way{d.Way}
-	}
-	i := slices.IndexFunc(ways, func(w fib.Way) bool { return w.Hop.Dev == got.dev && w.Hop.Via == got.via })
-	if i < 0 {
-		return fmt.Sprintf("ways %v, the kernel's %s", ways, got)
-	}
-	if flow.Family() == netstate.IPv6 && !ways[i].Src.IsValid() || flow.Family() == netstate.IPv4 && d.Route.NexthopID != 0 && !d.Route.Src.IsValid() {
-		return "" // not covered
-	}
-	if !sameSource(flow, ways[i].Src, got.src) {
-		return fmt.Sprintf("source %s, the kernel's %s", ways[i].Src, got.src)
-	}
-	return ""
-}
-
-// sameSource compares source addresses. The kernel does not repeat the flow's own.
-func sameSource(flow *fib.Flow, ours, kernels netip.Addr) bool {
-	if flow.From.IsValid() {
-		return ours == flow.From
-	}
-	return ours == kernels
-}
-
-// compare decides about a flow and asks the kernel. The kernel adds the routes of
-// IPv6 addresses a little later than the addresses, so that a difference counts
-// only where the state is still the one that was looked at; s is renewed.
-func (w *world) compare(s *netstate.State, flow fib.Flow) (d fib.Decision, diff string) {
-	for {
-		f := fib.New(s)
-		d = f.Trace(flow)
-		got, err := w.oracle.ask(flow, 0)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		route, err := w.oracle.ask(flow, fibMatch)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		if d.Verdict == fib.Unknown || w.notAsked(f, &flow, &d, got) {
-			return d, ""
-		}
-		diff = differs(&flow, &d, got, route)
-		if diff == "" {
-			return d, ""
-		}
-		now := w.snapshot()
-		if now.String() == s.String() {
-			return d, diff
-		}
-		*s = now
-	}
-}
-
-// notAsked says that the kernel's answer is about something that package fib
-// does not decide: IPv4 checks the source of packets that come in, and takes
-// only some types there; IPv6 suppresses routes by what another route by the
-// same next hop object is like.
-func (w *world) notAsked(f *fib.FIB, flow *fib.Flow, d *fib.Decision, got answer) bool {
-	if flow.Family() == netstate.IPv6 {
-		return slices.ContainsFunc(d.Steps, func(s fib.Step) bool {
-			return s.Route != nil && s.Route.NexthopID != 0 && (s.Rule.SuppressPrefixLength.Set || s.Rule.SuppressIfGroup.Set)
-		})
-	}
-	if flow.IIF == "" || got.err != unix.EINVAL || !d.Verdict.Goes() {
-		return false
-	}
-	back := f.Lookup(fib.Flow{From: flow.To, To: flow.From, IIF: d.Hop.Dev, Mark: 0, TOS: flow.TOS})
-	return d.Verdict == fib.Anycast || d.Verdict == fib.Multicast || back.Verdict.Goes() && back.Verdict != fib.Unicast && back.Verdict != fib.Local
-}
-
-// TestAgainstKernel compares decisions with the running kernel's, for random
-// links, addresses, rules, routes, next hops and flows.
-func TestAgainstKernel(t *testing.T) {
-	w := newWorld(t)
-	asked := map[fib.Verdict]int{}
-	rapid.Check(t, func(rt *rapid.T) {
-		w.reset()
-		w.batch(slices.Concat([]string{"link set e3 up"}, drawAddrs(rt))...)
-		s := w.snapshot()
-		w.write(drawChanges(rt, &s))
-		w.batch(drawAppends(rt)...)
-		if rapid.IntRange(0, 2).Draw(rt, "e3 goes down") == 2 {
-			w.batch("link set e3 down")
-		}
-		s = w.snapshot()
-		w.oracle.links(s.Links)
-		flows := rapid.SliceOfN(drawFlow(&s), 20, 60).Draw(rt, "flows")
-		for _, flow := range flows {
-			d, diff := w.compare(&s, flow)
-			asked[d.Verdict]++
-			if diff != "" {
-				rt.Fatalf("flow %+v: %s\n%s\n%s\nstate:\n%s", flow, d.Verdict, diff, trace(&d), s)
-			}
-		}
-	})
-	for v := fib.Unicast; v <= fib.Invalid; v++ {
-		// IPv6 has no broadcast and few draw it; the others must all occur.
-		if asked[v] == 0 && v != fib.Broadcast && v != fib.Multicast && v != fib.Anycast {
-			t.Errorf("no flow had the verdict %s: the test has become blind", v)
-		}
-	}
-	if asked[fib.Unknown]*10 > asked[fib.Unicast] {
-		t.Errorf("too many flows without an answer: %v", asked)
-	}
-	t.Logf("flows by verdict: %v", asked)
+	t.Cleanup(func() { flag.Set(name, before) })
 }
 
 func trace(d *fib.Decision) string {

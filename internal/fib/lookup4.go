@@ -1,53 +1,74 @@
 package fib
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 
 	"github.com/viarule/viarule/internal/netstate"
 )
 
 // find4 is fib_table_lookup: the longest prefix with a route that may be used.
 func (w *walk) find4(t *table) match {
-	var m match
-	var left netip.Addr
-	t.all(w.flow.To, func(routes []route) bool {
-		for _, r := range routes {
-			if r.TOS != 0 && r.TOS != w.flow.TOS&legacyTOS || r.to.Addr() == left {
+	left := int32(-1)
+	for g := t.longest(w.dst); g >= 0; g = t.parents[g] {
+		if left >= 0 && t.starts[g] == t.starts[left] {
+			continue
+		}
+		routes := t.of(g)
+		for i := range routes {
+			r := &routes[i]
+			if r.tos != 0 && r.tos != w.flow.TOS&legacyTOS {
 				continue
 			}
 			// Reject routes and blackhole next hops are taken before links count.
-			if !r.Type.Forwards() || w.fib.dropNH[r.NexthopID] {
-				m.route = r.Route
-				return false
+			if r.is&(rejects|drops) != 0 {
+				return match{route: r}
 			}
-			if hops := w.usable4(r.Route); len(hops) > 0 {
-				m = match{r.Route, hops}
-				return false
+			if hops := w.usable4(r); hops.len() > 0 {
+				return match{route: r, hops: hops}
 			}
 			if r.NexthopID != 0 {
 				// A next hop object without a usable hop makes the kernel leave
 				// the leaf, which holds the routes of all prefixes that begin at
 				// the same address, shorter ones too.
-				left = r.to.Addr()
+				left = g
+				break
 			}
 		}
-		return true
-	})
-	return m
+	}
+	return match{}
 }
 
-// usable4 returns the hops that fib_lookup_good_nhc takes. Routes to the host's
-// own addresses outlive their link (fib_sync_down_dev spares next hops of the
-// scope nowhere).
-func (w *walk) usable4(r *netstate.Route) []netstate.Hop {
-	var hops []netstate.Hop
-	for _, h := range hopsOf(r) {
-		if r.Scope != netstate.ScopeHost && w.fib.dead(h.Dev) || w.flow.OIF != "" && w.flow.OIF != h.Dev {
+// usable4 returns the hops that fib_lookup_good_nhc takes.
+func (w *walk) usable4(r *route) hops {
+	all := hopsOf(r)
+	if r.is&down == 0 && w.flow.OIF == "" {
+		return all
+	}
+	n := all.len()
+	for i := range n {
+		if w.good4(r, all.at(i)) {
 			continue
 		}
-		hops = append(hops, h)
+		usable := slices.Clone(all.several[:i])
+		for j := i + 1; j < n; j++ {
+			if w.good4(r, all.at(j)) {
+				usable = append(usable, *all.at(j))
+			}
+		}
+		return hops{several: usable}
 	}
-	return hops
+	return all
+}
+
+// good4 says whether a hop may be used. Routes to the host's own addresses outlive
+// their link (fib_sync_down_dev spares next hops of the scope nowhere).
+func (w *walk) good4(r *route, h *netstate.Hop) bool {
+	if r.Scope != netstate.ScopeHost && w.dead(r, h) {
+		return false
+	}
+	return w.flow.OIF == "" || w.flow.OIF == h.Dev
 }
 
 // decide4 is ip_route_output_key_hash_rcu for packets made here, and the lookup
@@ -63,7 +84,7 @@ func (w *walk) decide4() Decision {
 		return d
 	}
 	if !d.Verdict.Goes() {
-		if w.flow.OIF != "" && w.vrf == "" {
+		if w.flow.OIF != "" && w.vrf == nil {
 			// "Apparently, routing tables are wrong. Assume, that the destination
 			// is on link." Reject routes and rules are overruled as well.
 			w.stepOnLink()
@@ -79,20 +100,36 @@ func (w *walk) decide4() Decision {
 		d.Verdict, d.Why = Unknown, why
 		return d
 	}
-	ways := make([]Way, len(m.hops))
-	for i, h := range m.hops {
-		ways[i] = Way{Hop: h, Src: w.source4(m.route, h)}
+	d.Way = w.way4(&d, m.route, m.hops.at(0))
+	// The hash is for routes that lead away, and for sockets that are not bound:
+	// those take the first hop by their link.
+	n := m.hops.len()
+	if n > 1 && (d.Verdict == Local || w.flow.OIF != "") {
+		m.hops, n = hops{one: m.hops.at(0)}, 1
 	}
-	if d.Verdict == Local || w.flow.OIF != "" {
-		// The hash is for routes that lead away, and for sockets that are not
-		// bound: those take the first hop by their link.
-		ways = ways[:1]
+	if n > 1 {
+		d.Multipath = make([]Way, n)
+		for i := range d.Multipath {
+			d.Multipath[i] = w.way4(&d, m.route, m.hops.at(i))
+		}
 	}
-	d.Way = ways[0]
-	if len(ways) > 1 {
-		d.Multipath = ways
+	if m.route.is&byObject != 0 {
+		if why := cmp.Or(w.otherFate(&m), w.otherSource(&d, &m)); why != "" {
+			d.Verdict, d.Why = Unknown, why
+			return d
+		}
 	}
 	return w.checkLoopback(d)
+}
+
+func (w *walk) way4(d *Decision, r *route, h *netstate.Hop) Way {
+	way := Way{Hop: *h, Src: w.source4(r, h)}
+	if d.Verdict == Multicast && w.flow.IIF == "" && d.Route.To.Bits() < 4 {
+		// __mkroute_output: "If multicast route do not exist use default one, but
+		// do not gateway in this case. Yes, it is hack."
+		way.Hop.Via, way.Hop.OnLink = netip.Addr{}, false
+	}
+	return way
 }
 
 func (w *walk) stepOnLink() {
@@ -117,13 +154,13 @@ func (w *walk) refuse4() (d Decision, ok bool) {
 		}
 	}
 	oif := w.flow.OIF
-	if oif == "" || len(w.fib.links) == 0 {
+	if oif == "" || len(w.fib.state.Links) == 0 {
 		return d, true
 	}
-	switch l := w.fib.links[oif]; {
-	case l == nil:
+	switch {
+	case !w.out.there():
 		return invalid("no such link: %s", oif), false
-	case !l.Up:
+	case !w.out.Up:
 		return Decision{Verdict: NoRoute, Why: oif + " is down"}, false
 	}
 	return d, true
@@ -131,9 +168,27 @@ func (w *walk) refuse4() (d Decision, ok bool) {
 
 // checkLoopback refuses to send from 127.0.0.0/8 by a real link (__mkroute_output).
 func (w *walk) checkLoopback(d Decision) Decision {
-	l := w.fib.links[d.Hop.Dev]
-	if w.flow.IIF == "" && d.Verdict != Local && d.Src.IsLoopback() && l != nil && !l.Loopback && !isVRF(l) {
+	if w.flow.IIF != "" || d.Verdict == Local {
+		return d
+	}
+	ways, n := max(len(d.Multipath), 1), 0
+	for i := range ways {
+		way := &d.Way
+		if len(d.Multipath) > 0 {
+			way = &d.Multipath[i]
+		}
+		if !way.Src.IsLoopback() {
+			continue
+		}
+		if l := w.fib.links[way.Hop.Dev]; l.there() && !l.Loopback && !l.isVRF() {
+			n++
+		}
+	}
+	switch {
+	case n == ways:
 		d.Verdict, d.Why = Invalid, "a loopback address cannot be sent from "+d.Hop.Dev
+	case n > 0:
+		d.Verdict, d.Why = Unknown, "a loopback address cannot be sent from some next hops of route "+d.Route.To.String()+", and a hash picks one"
 	}
 	return d
 }
@@ -148,19 +203,21 @@ func (f *FIB) isLocal4(a netip.Addr) bool {
 	if t == nil {
 		return false
 	}
-	w := walk{fib: f, flow: Flow{To: a}, family: netstate.IPv4}
+	w := walk{fib: f, flow: Flow{To: a}, dst: keyOf(a), family: netstate.IPv4}
 	m := w.find4(t)
 	return m.route != nil && m.route.Type == netstate.RouteLocal
 }
 
 // source4 is the source address that a packet without one gets
 // (ip_route_output_key_hash_rcu, fib_result_prefsrc).
-func (w *walk) source4(r *netstate.Route, h netstate.Hop) netip.Addr {
+func (w *walk) source4(r *route, h *netstate.Hop) netip.Addr {
 	switch {
 	case w.flow.From.IsValid():
 		return w.flow.From
 	case w.flow.IIF != "":
 		return netip.Addr{}
+	case w.leavesVRF(h.Dev) && r.Type != netstate.RouteLocal:
+		return w.fib.selectAddr(w.vrf.Name, netip.Addr{}, netstate.ScopeLink) // fib_select_path
 	case r.Src.IsValid():
 		return r.Src
 	case r.Type == netstate.RouteLocal:
@@ -169,45 +226,53 @@ func (w *walk) source4(r *netstate.Route, h netstate.Hop) netip.Addr {
 	return w.fib.selectAddr(h.Dev, h.Via, r.Scope)
 }
 
-// addrSecondary is IFA_F_SECONDARY.
-const addrSecondary = 0x01
+// source is an address that packets may have which leave by another link of the
+// same VRF.
+type source struct {
+	*netstate.Addr
+	vrf *link
+}
 
 // selectAddr is inet_select_addr: an address of the link whose scope is wide
 // enough, better one of the gateway's subnet; else one of any link.
 func (f *FIB) selectAddr(dev string, gateway netip.Addr, scope netstate.Scope) netip.Addr {
-	var first netip.Addr
-	for i := range f.state.Addrs {
-		a := &f.state.Addrs[i]
-		if a.Dev != dev || !usableSource(a) || a.Scope > scope {
-			continue
-		}
-		if !gateway.Is4() || subnetOf(a).Contains(gateway) {
-			return a.Prefix.Addr()
-		}
-		if !first.IsValid() {
-			first = a.Prefix.Addr()
-		}
-	}
-	if first.IsValid() {
-		return first
-	}
-	for i := range f.state.Links {
-		l := &f.state.Links[i]
-		if f.master[l.Name] != f.master[dev] {
-			continue
-		}
-		for j := range f.state.Addrs {
-			a := &f.state.Addrs[j]
-			if a.Dev == l.Name && usableSource(a) && a.Scope != netstate.ScopeLink && a.Scope <= scope {
+	var vrf *link
+	if l := f.links[dev]; l != nil {
+		vrf = l.vrf
+		var first netip.Addr
+		for _, a := range l.sources {
+			if a.Scope > scope {
+				continue
+			}
+			if !gateway.Is4() || subnetOf(a).Contains(gateway) {
 				return a.Prefix.Addr()
 			}
+			if !first.IsValid() {
+				first = a.Prefix.Addr()
+			}
+		}
+		if first.IsValid() {
+			return first
+		}
+	}
+	if vrf != nil {
+		// A VRF takes the place of lo, and comes before its ports.
+		for _, a := range vrf.sources {
+			if a.Scope != netstate.ScopeLink && a.Scope <= scope {
+				return a.Prefix.Addr()
+			}
+		}
+	}
+	for i := range f.wide {
+		if a := &f.wide[i]; a.vrf == vrf && a.Scope <= scope {
+			return a.Prefix.Addr()
 		}
 	}
 	return netip.Addr{}
 }
 
 func usableSource(a *netstate.Addr) bool {
-	return a.Prefix.Addr().Is4() && a.Flags&addrSecondary == 0
+	return a.Prefix.Addr().Is4() && a.Flags&netstate.AddrSecondary == 0
 }
 
 // subnetOf is what an address says to be on its link.

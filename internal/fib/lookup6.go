@@ -2,7 +2,6 @@ package fib
 
 import (
 	"net/netip"
-	"slices"
 
 	"github.com/viarule/viarule/internal/netstate"
 )
@@ -19,7 +18,10 @@ func (w *walk) decide6() Decision {
 		w.oif = w.flow.OIF
 		w.strict = needsLink(w.flow.To) || w.flow.OIF != "" && !w.flow.From.IsValid()
 	}
-	d, m := w.rules()
+	d, m, done := w.linkScope6()
+	if !done {
+		d, m = w.rules()
+	}
 	if !d.Verdict.Goes() {
 		return d
 	}
@@ -27,19 +29,28 @@ func (w *walk) decide6() Decision {
 		d.Verdict, d.Why = Unknown, why
 		return d
 	}
-	src := w.flow.From
-	if !src.IsValid() {
-		src = m.route.Src
+	d.Way = w.way6(m.route, m.hops.at(0))
+	if n := m.hops.len(); n > 1 {
+		d.Multipath = make([]Way, n)
+		for i := range d.Multipath {
+			d.Multipath[i] = w.way6(m.route, m.hops.at(i))
+		}
 	}
-	ways := make([]Way, len(m.hops))
-	for i, h := range m.hops {
-		ways[i] = Way{Hop: h, Src: src}
-	}
-	d.Way = ways[0]
-	if len(ways) > 1 {
-		d.Multipath = ways
+	if m.route.is&byObject != 0 {
+		if why := w.otherSource(&d, &m); why != "" {
+			d.Verdict, d.Why = Unknown, why
+		}
 	}
 	return d
+}
+
+func (w *walk) way6(r *route, h *netstate.Hop) Way {
+	dev := h.Dev
+	if r.NexthopID != 0 {
+		all := hopsOf(r)
+		dev = all.at(0).Dev // nexthop_fib6_nh, whatever hop is picked
+	}
+	return Way{Hop: *h, Src: w.source6(r.Src, dev)}
 }
 
 // needsLink is rt6_need_strict: such destinations exist once a link.
@@ -55,12 +66,12 @@ func needsLink(a netip.Addr) bool {
 // next shorter destination. Only the default destination, and whatever is met
 // after a first find that could not be used (fib6_backtrack), does not hide them.
 func (w *walk) find6(t *table) match {
-	var m match
 	found := false
-	t.all(w.flow.To, func(routes []route) bool {
-		plain := slices.IndexFunc(routes, func(r route) bool { return !r.From.IsValid() })
-		if plain < 0 {
-			plain = len(routes)
+	for g := t.longest(w.dst); g >= 0; g = t.parents[g] {
+		routes := t.of(g)
+		plain := 0 // of the first without a source
+		for plain < len(routes) && routes[plain].is&specific != 0 {
+			plain++
 		}
 		specific := routes[:plain]
 		for len(specific) > 0 {
@@ -70,20 +81,21 @@ func (w *walk) find6(t *table) match {
 			}
 			if specific[0].From.Contains(w.from) {
 				found = true
-				if m = w.select6(specific[:n]); m.route != nil {
-					return false
+				if m := w.select6(specific[:n]); m.route != nil {
+					return m
 				}
 			}
 			specific = specific[n:]
 		}
-		if plain == len(routes) || plain > 0 && !found && routes[0].to.Bits() > 0 {
-			return true
+		if plain == len(routes) || plain > 0 && !found && t.bits[g] > 0 {
+			continue
 		}
 		found = true
-		m = w.select6(routes[plain:])
-		return m.route == nil
-	})
-	return m
+		if m := w.select6(routes[plain:]); m.route != nil {
+			return m
+		}
+	}
+	return match{}
 }
 
 // select6 is find_rr_leaf: among the routes of the lowest metric the one with the
@@ -102,42 +114,49 @@ func (w *walk) select6(routes []route) match {
 
 // best6 is __find_rr_leaf: of equal scores the first counts.
 func (w *walk) best6(routes []route) match {
-	best := -1
-	var m match
-	for _, r := range routes {
-		if w.fib.dropNH[r.NexthopID] {
+	best, at := -1, 0
+	var found *route
+	for i := range routes {
+		r := &routes[i]
+		if r.is&drops != 0 {
 			// Taken whatever was found before, and it ends the search.
-			return match{route: r.Route}
+			return match{route: r}
 		}
-		for _, h := range w.hops6(r.Route) {
-			s := w.score6(r.Route, h)
+		hops := hops6(r)
+		for j := range hops.len() {
+			s := w.score6(r, hops.at(j))
 			if s <= best {
 				continue
 			}
-			best = s
-			m = match{r.Route, w.usable6(r.Route, h)}
+			best, found, at = s, r, j
 			if r.NexthopID != 0 {
 				break // nexthop_for_each_fib6_nh stops at the first
 			}
 		}
 	}
-	return m
+	if found == nil {
+		return match{}
+	}
+	return match{route: found, hops: w.usable6(found, at)}
 }
 
 // hops6 returns the route's hops. IPv6 hangs routes that reject on lo, so that a
-// socket that is bound to another link does not meet them.
-func (w *walk) hops6(r *netstate.Route) []netstate.Hop {
-	if !r.Type.Forwards() {
-		return []netstate.Hop{{Dev: "lo"}}
+// socket that is bound to another link does not meet them; but not those by a next
+// hop object.
+func hops6(r *route) hops {
+	if r.is&(rejects|byObject) == rejects {
+		return hops{one: &byLo}
 	}
 	return hopsOf(r)
 }
 
+var byLo = netstate.Hop{Dev: "lo"}
+
 // score6 is find_match and rt6_score_route, without what depends on neighbours.
-func (w *walk) score6(r *netstate.Route, h netstate.Hop) int {
+func (w *walk) score6(r *route, h *netstate.Hop) int {
 	score := 0
 	switch {
-	case r.Type.Forwards() && w.fib.dead(h.Dev):
+	case r.is&(rejects|byObject) != rejects && w.dead(r, h):
 		return -1
 	case w.oif == "" || w.oif == h.Dev:
 		score = 2
@@ -145,33 +164,42 @@ func (w *walk) score6(r *netstate.Route, h netstate.Hop) int {
 		return -1
 	}
 	// IPV6_DECODE_PREF: low 1, medium 2, high 3.
-	return score | int(r.Pref&3^2)<<2
+	return score | int(r.pref&3^2)<<2
 }
 
 // usable6 returns the hops among which the hash picks (fib6_select_path), the
 // one that was found first. A next hop object is picked from without a look at
 // the wanted link.
-func (w *walk) usable6(r *netstate.Route, found netstate.Hop) []netstate.Hop {
-	hops := []netstate.Hop{found}
-	for _, h := range w.hops6(r) {
+func (w *walk) usable6(r *route, found int) hops {
+	all := hops6(r)
+	first := all.at(found)
+	if all.len() == 1 {
+		return all
+	}
+	usable := append(make([]netstate.Hop, 0, all.len()), *first)
+	for i := range all.len() {
+		h := all.at(i)
 		ok := w.score6(r, h) >= 0
 		if r.NexthopID != 0 {
-			ok = !w.fib.dead(h.Dev)
+			ok = !w.dead(r, h)
 		}
-		if ok && h != found {
-			hops = append(hops, h)
+		if ok && *h != *first {
+			usable = append(usable, *h)
 		}
 	}
-	return hops
+	return hops{several: usable}
 }
 
 // obstacles names what keeps us from knowing the way that a chosen route goes.
 func (w *walk) obstacles(m match) string {
+	if m.route.is&strange == 0 {
+		return ""
+	}
 	if why := obstacle(m.route.Unknown); why != "" {
 		return "route " + m.route.To.String() + " " + why
 	}
-	for _, h := range m.hops {
-		if why := obstacle(h.Unknown); why != "" {
+	for i := range m.hops.len() {
+		if why := obstacle(m.hops.at(i).Unknown); why != "" {
 			return "a next hop of route " + m.route.To.String() + " " + why
 		}
 	}

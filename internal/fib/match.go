@@ -15,26 +15,48 @@ const legacyTOS = 0x1c
 // selects returns "" where all selectors fit that viarule knows, else the name
 // of one that does not. It leaves not aside, and is fib_rule_match with
 // fib4_rule_match and fib6_rule_match.
-func (w *walk) selects(r *netstate.Rule) string {
+func (w *walk) selects(r *rule) string {
+	if r.has&beforeFrom != 0 {
+		if failed := w.selectsBefore(r); failed != "" {
+			return failed
+		}
+	}
+	if w.src.and(r.fromMask) != r.from {
+		return "from"
+	}
+	if r.has&behindFrom != 0 {
+		return w.selectsBehind(r)
+	}
+	return ""
+}
+
+// selectsBefore looks at the selectors that the kernel looks at before from.
+func (w *walk) selectsBefore(r *rule) string {
 	f := &w.flow
 	switch {
-	case r.IIF != "" && !w.link(r.IIF, w.iif()):
+	case r.has&hasIIF != 0 && !w.link(r.iif, w.in):
 		return "iif"
-	case r.OIF != "" && !w.link(r.OIF, f.OIF):
+	case r.has&hasOIF != 0 && !w.link(r.oif, w.out):
 		return "oif"
 	case (r.Mark.Value^f.Mark)&r.Mark.Mask != 0:
 		return "fwmark"
 	case r.TunID != 0 && r.TunID != f.TunID:
 		return "tun_id"
-	case r.L3MDev && w.fib.links[w.vrf] == nil:
+	case r.L3MDev && !w.inVRF():
 		return "l3mdev"
 	case r.UID.Set && (f.UID < r.UID.Lo || f.UID > r.UID.Hi):
 		return "uidrange"
-	case r.From.IsValid() && !r.From.Contains(w.from):
-		return "from"
-	case r.To.IsValid() && !r.To.Contains(f.To):
+	}
+	return ""
+}
+
+// selectsBehind looks at the selectors that the kernel looks at after from.
+func (w *walk) selectsBehind(r *rule) string {
+	f := &w.flow
+	switch {
+	case w.dst.and(r.toMask) != r.to:
 		return "to"
-	case r.Family == netstate.IPv6 && r.From.IsValid() && !f.From.IsValid():
+	case r.has&needsFrom != 0 && !f.From.IsValid():
 		// IPv6 without a source: no prefix fits, not even one that holds ::.
 		return "from"
 	case r.DSCP.Set && r.DSCP.Val != uint32(f.TOS>>2):
@@ -51,18 +73,10 @@ func (w *walk) selects(r *netstate.Rule) string {
 	return ""
 }
 
-// iif is the input link that rules see.
-func (w *walk) iif() string {
-	if w.flow.IIF == "" {
-		return "lo"
-	}
-	return w.flow.IIF
-}
-
 // link compares a rule's link with the packet's. A VRF stands for all of its
 // ports.
-func (w *walk) link(rule, packet string) bool {
-	if l := w.fib.links[rule]; l != nil && isVRF(l) {
+func (w *walk) link(rule, packet *link) bool {
+	if rule.isVRF() {
 		return w.vrf == rule
 	}
 	return rule == packet
