@@ -41,6 +41,13 @@ type RoutingPolicySpec struct {
 	// object, Orphan leaves them.
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+	// expect says what must become of some packets. A node that works out something
+	// else does not apply the object.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=64
+	Expect []Expectation `json:"expect,omitempty"`
 	// +optional
 	// +listType=map
 	// +listMapKey=name

@@ -103,6 +103,11 @@ func (v *validator) checkTargets() {
 		netstate.IPv4: {32766: true, 32767: true}, netstate.IPv6: {32766: true},
 	}
 	for i := range v.objs {
+		if e := v.objs[i].External; e != nil && len(e.Gateways) > 0 {
+			for _, key := range v.tableKeys(v.ownTable(&v.objs[i])) {
+				filled[key] = true
+			}
+		}
 		p := v.objs[i].Policy
 		if p == nil {
 			continue
@@ -138,6 +143,7 @@ func (v *validator) checkTargets() {
 func (v *validator) checkTableUse(here place, ref TableRef, filled map[string]bool) {
 	name := v.tableKey(ref)
 	_, declared := v.tables[name]
+	declared = declared || filled[name] // by an external network
 	switch {
 	case wellKnown(name) != 0:
 	case v.known.Tables != nil:

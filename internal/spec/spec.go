@@ -29,7 +29,10 @@ type Ref struct {
 func (r Ref) String() string { return r.Kind + "/" + r.Name }
 
 // The kinds of objects.
-const KindRoutingPolicy = "RoutingPolicy"
+const (
+	KindRoutingPolicy   = "RoutingPolicy"
+	KindExternalNetwork = "ExternalNetwork"
+)
 
 // DeletionPolicy says what becomes of the kernel's objects when the object goes.
 type DeletionPolicy string
@@ -47,7 +50,9 @@ type Object struct {
 	Pos            Pos
 	Text           []byte // the YAML document that says it, as written
 	DeletionPolicy DeletionPolicy
-	Policy         *RoutingPolicy // for Kind RoutingPolicy
+	Policy         *RoutingPolicy   // for Kind RoutingPolicy
+	External       *ExternalNetwork // for Kind ExternalNetwork
+	Expect         []Expectation
 }
 
 // RoutingPolicy is tables with routes, and rules, in written order.

@@ -15,12 +15,19 @@ type Limits struct {
 	Rules    int // of an object
 	Prefixes int // of a rule's from, and of its to
 	Pairs    int // of from and to that one rule stands for
+
+	Addresses    int // prefixes and ranges of an external network
+	Gateways     int // of an external network
+	ClusterCIDRs int // of an external network
 }
 
 // FileLimits are for objects in files: far above what anybody writes, and low
 // enough that a hostile file cannot make viarule run out of memory.
 func FileLimits() Limits {
-	return Limits{Tables: 10_000, Routes: 4_000_000, Nexthops: 256, Rules: 1_000_000, Prefixes: 1_000_000, Pairs: 1 << 20}
+	return Limits{
+		Tables: 10_000, Routes: 4_000_000, Nexthops: 256, Rules: 1_000_000, Prefixes: 1_000_000, Pairs: 1 << 20,
+		Addresses: 100_000, Gateways: 256, ClusterCIDRs: 4096,
+	}
 }
 
 // ClusterLimits are those of the custom resource definition. etcd takes 1.5 MiB
@@ -29,7 +36,10 @@ func FileLimits() Limits {
 // An object within them gets the same verdict from the API server and from
 // Validate.
 func ClusterLimits() Limits {
-	return Limits{Tables: 32, Routes: 1024, Nexthops: 8, Rules: 1024, Prefixes: 128, Pairs: 128 * 128}
+	return Limits{
+		Tables: 32, Routes: 1024, Nexthops: 8, Rules: 1024, Prefixes: 128, Pairs: 128 * 128,
+		Addresses: 1024, Gateways: 16, ClusterCIDRs: 64,
+	}
 }
 
 // Known is what Validate may know beyond the objects. The zero value is for a
@@ -75,7 +85,12 @@ func Validate(objs []Object, k Known) []Problem {
 			v.checkRoutes(p)
 			v.checkRules(p)
 		}
+		if objs[i].External != nil {
+			v.checkExternal(&objs[i])
+		}
+		v.checkExpect(&objs[i])
 	}
+	v.checkExternals()
 	v.checkSameRoutes()
 	v.checkTargets()
 	v.checkSameRules()
@@ -132,16 +147,18 @@ func (p place) path(key string) string {
 }
 
 // seenFrom says where the place is, for a message about an element of obj.
-func (p place) seenFrom(obj *Object) string {
-	s := p.path("")
-	if p.obj.File != "" && p.pos().Line > 0 {
-		s = fmt.Sprintf("%s:%d", p.obj.File, p.pos().Line)
-		if p.obj.File == obj.File {
-			s = fmt.Sprintf("line %d", p.pos().Line)
+func (p place) seenFrom(obj *Object) string { return seenFrom(obj, p.obj, p.pos(), p.path("")) }
+
+func seenFrom(obj, other *Object, at Pos, path string) string {
+	s := path
+	if other.File != "" && at.Line > 0 {
+		s = fmt.Sprintf("%s:%d", other.File, at.Line)
+		if other.File == obj.File {
+			s = fmt.Sprintf("line %d", at.Line)
 		}
 	}
-	if p.obj != obj {
-		s = fmt.Sprintf("%s (%s)", p.obj.Ref, s)
+	if other != obj {
+		s = fmt.Sprintf("%s (%s)", other.Ref, s)
 	}
 	return s
 }
@@ -194,6 +211,12 @@ const MaxKernelRules = 4 << 20
 func (v *validator) checkTotal() bool {
 	total := 0
 	for i := range v.objs {
+		if e := v.objs[i].External; e != nil {
+			if total += e.rules(); total > MaxKernelRules {
+				v.failAt(spotOf(&v.objs[i], "addresses"), fmt.Sprintf("the objects stand for more than %d rules up to here", MaxKernelRules), "write `returnPath: Auto`, which has no rule an address, or fewer ranges")
+				return false
+			}
+		}
 		p := v.objs[i].Policy
 		if p == nil {
 			continue

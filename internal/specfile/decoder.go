@@ -19,6 +19,7 @@ type decoder struct {
 	before int32 // lines of the file before the document
 	object spec.Ref
 	path   []step
+	key    spec.Pos          // in the file, of the key whose value is about to be read
 	names  map[string]string // the few strings of a file, each kept once
 
 	runs     []run // of the document, in its order
@@ -137,6 +138,7 @@ func mapping[T any](d *decoder, n *yaml.Node, into *T, fields []field[T]) (seen 
 		}
 		seen |= 1 << f
 		d.enter(fields[f].key)
+		d.key = d.place(key)
 		if d.plainNode(value) {
 			fields[f].read(d, value, into)
 		}
@@ -171,11 +173,7 @@ func (d *decoder) unknownKey(key *yaml.Node, known []string) {
 		d.fail(key, "merge keys are not supported", "write the keys out")
 		return
 	}
-	do := "known are " + strings.Join(known, ", ")
-	if like := similar(key.Value, known); like != "" {
-		do = "did you mean " + like + "?"
-	}
-	d.fail(key, fmt.Sprintf("unknown key %q", clip(key.Value)), do)
+	d.failValue(key, spec.UnknownKey(key.Value, known))
 }
 
 // list calls each for the elements of a list; size is told the number of them

@@ -29,27 +29,39 @@ func Marshal(o spec.Object, comments ...string) []byte {
 	w.line("kind: " + quote(o.Kind))
 	w.line("metadata:")
 	w.line("  name: " + quote(o.Name))
-	if o.Policy == nil || len(o.Policy.Tables)+len(o.Policy.Rules) == 0 && o.DeletionPolicy == "" {
-		w.line("spec: {}")
-		return w.buf
-	}
+	head := len(w.buf)
 	w.line("spec:")
+	empty := len(w.buf)
 	if o.DeletionPolicy != "" {
 		w.line("  deletionPolicy: " + string(o.DeletionPolicy))
 	}
-	if len(o.Policy.Tables) > 0 {
-		w.line("  tables:")
+	if o.Policy != nil {
+		w.policy(o.Policy)
 	}
-	for i := range o.Policy.Tables {
-		w.table(&o.Policy.Tables[i])
+	if o.External != nil {
+		w.external(o.External)
 	}
-	if len(o.Policy.Rules) > 0 {
-		w.line("  rules:")
-	}
-	for i := range o.Policy.Rules {
-		w.rule(&o.Policy.Rules[i])
+	w.expectations(o.Expect)
+	if len(w.buf) == empty {
+		w.buf = w.buf[:head]
+		w.line("spec: {}")
 	}
 	return w.buf
+}
+
+func (w *writer) policy(p *spec.RoutingPolicy) {
+	if len(p.Tables) > 0 {
+		w.line("  tables:")
+	}
+	for i := range p.Tables {
+		w.table(&p.Tables[i])
+	}
+	if len(p.Rules) > 0 {
+		w.line("  rules:")
+	}
+	for i := range p.Rules {
+		w.rule(&p.Rules[i])
+	}
 }
 
 // writer builds the text; pairs collects the keys of a flow mapping.
@@ -121,7 +133,7 @@ func (w *writer) table(t *spec.Table) {
 func (w *writer) route(r *spec.Route) {
 	w.pair("to", quote(destination(r)))
 	if r.Type != netstate.RouteUnicast {
-		w.pair("type", wordOf(typeWords, r.Type))
+		w.pair("type", spec.FormatWord(r.Type, spec.RouteTypeWords))
 	}
 	w.addr("via", r.Via)
 	w.text("dev", r.Dev)
@@ -134,7 +146,7 @@ func (w *writer) route(r *spec.Route) {
 	w.number("mtu", r.MTU)
 	w.number("advmss", r.AdvMSS)
 	if r.Scope != nil {
-		w.pair("scope", wordOf(scopeWords, *r.Scope))
+		w.pair("scope", spec.FormatWord(*r.Scope, spec.ScopeWords))
 	}
 }
 
@@ -209,17 +221,21 @@ func (w *writer) inline(key string, list []netip.Prefix) {
 	if len(list) == 0 {
 		return
 	}
+	w.pair(key, flowList(list, prefix))
+}
+
+func flowList[T any](list []T, text func(T) string) string {
 	parts := make([]string, len(list))
-	for i, p := range list {
-		parts[i] = quote(prefix(p))
+	for i, v := range list {
+		parts[i] = quote(text(v))
 	}
-	w.pair(key, "["+strings.Join(parts, ", ")+"]")
+	return "[" + strings.Join(parts, ", ") + "]"
 }
 
 func (w *writer) selectors(r *spec.Rule) {
 	w.flag("not", r.Not)
 	if r.Family != 0 {
-		w.pair("family", wordOf(familyWords, r.Family))
+		w.pair("family", spec.FormatWord(r.Family, spec.FamilyWords))
 	}
 	w.text("iif", r.IIF)
 	w.text("oif", r.OIF)
@@ -283,15 +299,6 @@ func span(lo, hi uint32) string {
 		return decimal(lo)
 	}
 	return decimal(lo) + "-" + decimal(hi)
-}
-
-func wordOf[T comparable](words []word[T], value T) string {
-	for _, w := range words {
-		if w.value == value {
-			return w.text
-		}
-	}
-	return fmt.Sprint(value)
 }
 
 // quote puts a string in quotes unless every reader of YAML takes it for just

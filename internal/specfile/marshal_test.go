@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,6 +20,13 @@ import (
 // bare is an object without what depends on the file that it was read from.
 func bare(o spec.Object) spec.Object {
 	o.File, o.Pos, o.Text = "", spec.Pos{}, nil
+	o.Expect = slices.Clone(o.Expect)
+	for i := range o.Expect {
+		o.Expect[i].Pos = spec.Pos{}
+	}
+	if o.External != nil {
+		o.External = bareExternal(*o.External)
+	}
 	if o.Policy == nil {
 		return o
 	}
@@ -240,6 +248,10 @@ func (g gen) object() spec.Object {
 func TestWhatIsWrittenIsReadAgain(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		o := gen{rt}.object()
+		if rapid.Bool().Draw(rt, "external") {
+			o = gen{rt}.external()
+		}
+		o.Expect = gen{rt}.expectations()
 		text := Marshal(o, "a comment", "of two\nlines")
 		objs, problems := Parse("f", text)
 		if len(problems) > 0 || len(objs) != 1 {
@@ -365,6 +377,9 @@ func TestTheFastWayReadsTheSame(t *testing.T) {
 		"carriage returns":          strings.ReplaceAll(routes+numbered("    - {to: 10.0.0.%d, dev: eth0}"), "\n", "\r\n"),
 		"a lone carriage return":    routes + "    # a\r    # b\n" + numbered("    - {to: 10.0.0.%d, dev: eth0}"),
 		"a tab":                     routes + lines("    - {to: 10.0.0.1,\tdev: a}"),
+		"expectations":              head + "  expect:\n" + numbered(`  - {name: n%d, from: 192.0.2.1, to: 198.51.100.1, leaves: {dev: eth0, via: "fe80::1"}}`),
+		"faults in expectations":    head + "  expect:\n" + numbered("  - {name: n%d, to: 198.51.100.1, leaves: {dve: eth0}}"),
+		"block expectations":        head + "  expect:\n" + numbered("  - name: n%d\n    to: \"2001:db8::1\"\n    leaves: {dev: eth0}\n    verdict: Sent"),
 		"several documents":         "---\n" + routes + numbered("    - {to: 10.0.0.%d, dev: eth0}") + "---\n" + head + "  rules:\n" + numbered("  - {from: [10.0.0.%d], tabel: main}"),
 		"a list of lists":           head + "  rules:\n  -\n" + lines("    - {from: [10.0.0.1], table: main}"),
 		"a fault of YAML behind it": routes + numbered("    - {to: 10.0.0.%d, dev: eth0}") + "  }\n",
@@ -396,11 +411,12 @@ func FuzzParse(f *testing.F) {
 	for _, seed := range []string{"a: &a [*a, *a]\n", "- {<<: {a: b}}", "---\n...\n%YAML 1.2\n---\n", "{a: \"\\x\"}", "? a\n: b", "\xff", "a: !!binary x", "[[[[[", "a:\r- b\r---\r"} {
 		f.Add([]byte(seed))
 	}
-	files, err := filepath.Glob("../../examples/*.yaml")
+	f.Add([]byte(everyKey))
+	examples, err := filepath.Glob("../../examples/*.yaml")
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, name := range files {
+	for _, name := range examples {
 		data, err := os.ReadFile(name)
 		if err != nil {
 			f.Fatal(err)

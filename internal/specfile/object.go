@@ -15,6 +15,7 @@ type head struct {
 	apiVersion, kind, name string
 	kindNode               *yaml.Node
 	spec                   *yaml.Node
+	specKey                spec.Pos
 }
 
 // skip is for what a file may hold and viarule has no use for.
@@ -28,7 +29,7 @@ var headFields = []field[head]{
 			d.fail(n, "the name is missing", "write `name: …`")
 		}
 	}},
-	{"spec", func(d *decoder, n *yaml.Node, h *head) { h.spec = n }},
+	{"spec", func(d *decoder, n *yaml.Node, h *head) { h.spec, h.specKey = n, d.key }},
 }
 
 // The fields after name are Kubernetes' own. Those that its API server sets are
@@ -79,12 +80,7 @@ func (d *decoder) root(n *yaml.Node, doc document) spec.Object {
 	d.object = o.Ref
 	for i := range headFields {
 		if seen&(1<<i) == 0 {
-			d.fail(n, headFields[i].key+" is missing", map[string]string{
-				"apiVersion": "write `apiVersion: " + APIVersion + "`",
-				"kind":       "write `kind: " + spec.KindRoutingPolicy + "`",
-				"metadata":   "write `metadata: {name: …}`",
-				"spec":       "write `spec:` with tables and rules",
-			}[headFields[i].key])
+			d.fail(n, headFields[i].key+" is missing", missing(headFields[i].key, h.kind))
 		}
 	}
 	switch {
@@ -95,33 +91,86 @@ func (d *decoder) root(n *yaml.Node, doc document) spec.Object {
 		d.fail(n, fmt.Sprintf("%q is not known", clip(h.apiVersion)), "write "+APIVersion)
 		d.leave()
 		return o
-	case h.kind != spec.KindRoutingPolicy:
-		d.enter("kind")
-		d.fail(h.kindNode, fmt.Sprintf("%q is not known", clip(h.kind)), "write "+spec.KindRoutingPolicy)
-		d.leave()
+	}
+	for _, k := range kinds {
+		if h.kind != k.name {
+			continue
+		}
+		o.Kind = k.name
+		if h.spec != nil {
+			d.enter("spec")
+			d.key = h.specKey
+			k.read(d, h.spec, &o)
+			d.leave()
+		}
 		return o
 	}
-	o.Kind = spec.KindRoutingPolicy
-	if h.spec != nil {
-		d.enter("spec")
-		s := policy{RoutingPolicy: &spec.RoutingPolicy{}}
-		mapping(d, h.spec, &s, policyFields)
-		o.Policy, o.DeletionPolicy = s.RoutingPolicy, s.deletion
-		d.leave()
-	}
+	d.enter("kind")
+	d.fail(h.kindNode, fmt.Sprintf("%q is not known", clip(h.kind)), "write "+kindNames(" or "))
+	d.leave()
 	return o
+}
+
+// kinds are the kinds of objects, and what reads the spec of each.
+var kinds = []struct {
+	name  string
+	holds string // what spec has to hold, for a message
+	read  func(*decoder, *yaml.Node, *spec.Object)
+}{
+	{spec.KindRoutingPolicy, "tables and rules", readPolicy},
+	{spec.KindExternalNetwork, "interface and addresses", readExternal},
+}
+
+func kindNames(between string) string {
+	names := make([]string, len(kinds))
+	for i := range kinds {
+		names[i] = kinds[i].name
+	}
+	return strings.Join(names, between)
+}
+
+// missing says what to do about a key of the head that is not there.
+func missing(key, kind string) string {
+	switch key {
+	case "apiVersion":
+		return "write `apiVersion: " + APIVersion + "`"
+	case "kind":
+		return "write `kind: " + kindNames("` or `kind: ") + "`"
+	case "metadata":
+		return "write `metadata: {name: …}`"
+	}
+	for _, k := range kinds {
+		if k.name == kind {
+			return "write `spec:` with " + k.holds
+		}
+	}
+	return "write `spec:`"
+}
+
+// deletionPolicy reads the key that every object's spec has.
+func deletionPolicy(d *decoder, n *yaml.Node) spec.DeletionPolicy {
+	return enum(d, n, spec.DeletionWords)
+}
+
+// nodeSelector checks the key that every object's spec has.
+func nodeSelector[T any](d *decoder, n *yaml.Node, _ *T) { mapping(d, n, &struct{}{}, selectorFields) }
+
+func readPolicy(d *decoder, n *yaml.Node, o *spec.Object) {
+	s := policy{RoutingPolicy: &spec.RoutingPolicy{}}
+	mapping(d, n, &s, policyFields)
+	o.Policy, o.DeletionPolicy, o.Expect = s.RoutingPolicy, s.deletion, s.expect
 }
 
 type policy struct {
 	*spec.RoutingPolicy
 	deletion spec.DeletionPolicy
+	expect   []spec.Expectation
 }
 
 var policyFields = []field[policy]{
-	{"nodeSelector", func(d *decoder, n *yaml.Node, _ *policy) { mapping(d, n, &struct{}{}, selectorFields) }},
-	{"deletionPolicy", func(d *decoder, n *yaml.Node, p *policy) {
-		p.deletion = enum(d, n, []word[spec.DeletionPolicy]{{"Delete", spec.DeletePolicy}, {"Orphan", spec.OrphanPolicy}})
-	}},
+	{"nodeSelector", nodeSelector[policy]},
+	{"deletionPolicy", func(d *decoder, n *yaml.Node, p *policy) { p.deletion = deletionPolicy(d, n) }},
+	{"expect", func(d *decoder, n *yaml.Node, p *policy) { expectations(d, n, &p.expect) }},
 	{"tables", func(d *decoder, n *yaml.Node, p *policy) {
 		d.list(n, func(size int) { p.Tables = slices.Grow(p.Tables, size) }, func(e *yaml.Node) {
 			t := spec.Table{Pos: d.place(e)}
@@ -200,30 +249,16 @@ var tableFields = []field[spec.Table]{
 	}},
 }
 
-// word is a word that a user writes and what it means.
-type word[T any] struct {
-	text  string
-	value T
-}
-
 // enum reads one of a few words.
-func enum[T any](d *decoder, n *yaml.Node, words []word[T]) T {
+func enum[T any](d *decoder, n *yaml.Node, words []spec.Word[T]) T {
 	var zero T
 	s, ok := d.str(n)
 	if !ok {
 		return zero
 	}
-	names := make([]string, len(words))
-	for i, w := range words {
-		if w.text == s {
-			return w.value
-		}
-		names[i] = w.text
+	v, err := spec.ParseWord(s, words)
+	if err != nil {
+		d.failValue(n, err)
 	}
-	do := "write one of " + strings.Join(names, ", ")
-	if like := similar(s, names); like != "" {
-		do = "did you mean " + like + "?"
-	}
-	d.fail(n, fmt.Sprintf("%q is not known", clip(s)), do)
-	return zero
+	return v
 }

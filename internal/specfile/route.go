@@ -16,15 +16,6 @@ type route struct {
 	toDefault *yaml.Node
 }
 
-var scopeWords = []word[netstate.Scope]{
-	{"Global", netstate.ScopeGlobal}, {"Site", netstate.ScopeSite}, {"Link", netstate.ScopeLink}, {"Host", netstate.ScopeHost},
-}
-
-var typeWords = []word[netstate.RouteType]{
-	{"Unicast", netstate.RouteUnicast}, {"Blackhole", netstate.RouteBlackhole}, {"Unreachable", netstate.RouteUnreachable},
-	{"Prohibit", netstate.RouteProhibit}, {"Local", netstate.RouteLocal}, {"Throw", netstate.RouteThrow},
-}
-
 var routeFields = []field[route]{
 	{"to", func(d *decoder, n *yaml.Node, r *route) {
 		switch s, ok := d.str(n); {
@@ -44,11 +35,11 @@ var routeFields = []field[route]{
 		r.AdvMSS = uint32(d.integer(n, spec.MinAdvMSS, spec.MaxAdvMSS))
 	}},
 	{"scope", func(d *decoder, n *yaml.Node, r *route) {
-		s := enum(d, n, scopeWords)
+		s := enum(d, n, spec.ScopeWords)
 		r.Scope = &s
 	}},
 	{"onlink", func(d *decoder, n *yaml.Node, r *route) { r.OnLink = d.boolean(n) }},
-	{"type", func(d *decoder, n *yaml.Node, r *route) { r.Type = enum(d, n, typeWords) }},
+	{"type", func(d *decoder, n *yaml.Node, r *route) { r.Type = enum(d, n, spec.RouteTypeWords) }},
 	{"nexthops", func(d *decoder, n *yaml.Node, r *route) {
 		d.fullList(n, func(int) {}, func(e *yaml.Node) {
 			h := spec.Nexthop{Weight: 1, Pos: d.place(e)}

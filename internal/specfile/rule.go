@@ -15,8 +15,6 @@ type rule struct {
 	actions []string
 }
 
-var familyWords = []word[netstate.Family]{{"IPv4", netstate.IPv4}, {"IPv6", netstate.IPv6}}
-
 var ruleFields = []field[rule]{
 	{"from", func(d *decoder, n *yaml.Node, r *rule) { r.From = d.prefixes(n) }},
 	{"to", func(d *decoder, n *yaml.Node, r *rule) { r.To = d.prefixes(n) }},
@@ -33,7 +31,7 @@ var ruleFields = []field[rule]{
 	{"priority", func(d *decoder, n *yaml.Node, r *rule) {
 		r.Priority = netstate.Some(uint32(d.integer(n, 1, 1<<32-1)))
 	}},
-	{"family", func(d *decoder, n *yaml.Node, r *rule) { r.Family = enum(d, n, familyWords) }},
+	{"family", func(d *decoder, n *yaml.Node, r *rule) { r.Family = enum(d, n, spec.FamilyWords) }},
 	{"table", func(d *decoder, n *yaml.Node, r *rule) {
 		r.Table = value(d, n, spec.ParseTableRef)
 		r.Table.Name = d.intern(r.Table.Name)

@@ -25,9 +25,15 @@ import (
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	k8sjson "sigs.k8s.io/json"
 	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/viarule/viarule/internal/spec"
 )
 
-const file = "../../deploy/crds/viarule.io_routingpolicies.yaml"
+// crds are the definitions, by the kind that they define.
+var crds = map[string]string{
+	spec.KindRoutingPolicy:   "../../deploy/crds/viarule.io_routingpolicies.yaml",
+	spec.KindExternalNetwork: "../../deploy/crds/viarule.io_externalnetworks.yaml",
+}
 
 // definition is a custom resource definition as an API server has it.
 type definition struct {
@@ -37,9 +43,21 @@ type definition struct {
 	cel      *cel.Validator
 }
 
-// load reads the definition once for all tests: compiling its CEL rules takes
+// load reads the definitions once for all tests: compiling their CEL rules takes
 // longer than everything else here.
-var load = sync.OnceValues(func() (*definition, error) {
+var load = sync.OnceValues(func() (map[string]*definition, error) {
+	all := map[string]*definition{}
+	for kind, file := range crds {
+		d, err := read(file)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		all[kind] = d
+	}
+	return all, nil
+})
+
+func read(file string) (*definition, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -65,30 +83,58 @@ var load = sync.OnceValues(func() (*definition, error) {
 	}
 	d.cel = cel.NewValidator(d.schema, true, celconfig.PerCallLimit)
 	return d, nil
-})
+}
 
-func definitionOf(t testing.TB) *definition {
+func definitions(t testing.TB) map[string]*definition {
 	t.Helper()
-	d, err := load()
+	all, err := load()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return d
+	return all
 }
 
-// TestDefinitionIsAccepted asks what the API server asks before it takes the
-// definition: that it is structural, that its rules compile and that what they
-// are estimated to cost is within the budget.
-func TestDefinitionIsAccepted(t *testing.T) {
-	d := definitionOf(t)
-	for _, err := range crdvalidation.ValidateCustomResourceDefinition(context.Background(), &d.internal) {
-		t.Error(err)
+// definitionOf is the definition of the object's kind; what is no object, or of
+// no kind that there is, any of them has to refuse.
+func definitionOf(t testing.TB, text []byte) *definition {
+	t.Helper()
+	var head struct {
+		Kind string `json:"kind"`
+	}
+	_ = sigsyaml.Unmarshal(text, &head)
+	if d := definitions(t)[head.Kind]; d != nil {
+		return d
+	}
+	return definitions(t)[spec.KindRoutingPolicy]
+}
+
+// TestEveryDefinitionIsTested: what is generated is what is looked at here.
+func TestEveryDefinitionIsTested(t *testing.T) {
+	names := files(t, "../../deploy/crds/*.yaml")
+	if len(names) != len(crds) {
+		t.Errorf("there are %d definitions, and %d are tested", len(names), len(crds))
+	}
+	for kind, d := range definitions(t) {
+		if d.internal.Spec.Names.Kind != kind {
+			t.Errorf("%s defines %s", crds[kind], d.internal.Spec.Names.Kind)
+		}
 	}
 }
 
-// TestDefinitionIsBounded: no list and no string without a bound, but in what is
+// TestDefinitionsAreAccepted asks what the API server asks before it takes a
+// definition: that it is structural, that its rules compile and that what they
+// are estimated to cost is within the budget.
+func TestDefinitionsAreAccepted(t *testing.T) {
+	for kind, d := range definitions(t) {
+		for _, err := range crdvalidation.ValidateCustomResourceDefinition(context.Background(), &d.internal) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
+
+// TestDefinitionsAreBounded: no list and no string without a bound, but in what is
 // Kubernetes' own.
-func TestDefinitionIsBounded(t *testing.T) {
+func TestDefinitionsAreBounded(t *testing.T) {
 	var walk func(path string, s *structural.Structural)
 	walk = func(path string, s *structural.Structural) {
 		v := s.ValueValidation
@@ -110,8 +156,10 @@ func TestDefinitionIsBounded(t *testing.T) {
 			}
 		}
 	}
-	s := definitionOf(t).schema.Properties["spec"]
-	walk("spec", &s)
+	for kind, d := range definitions(t) {
+		s := d.schema.Properties["spec"]
+		walk(kind+".spec", &s)
+	}
 }
 
 // validate gives what the API server would refuse the object for, created with

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/viarule/viarule/api/v1alpha1"
@@ -13,10 +14,21 @@ import (
 // TestGoTypesHoldTheExamples: what goes through the Go types (a client, the
 // agent) means the same as before.
 func TestGoTypesHoldTheExamples(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range append(files(t, "../../examples/*.yaml"), files(t, "../../internal/specfile/testdata/warn/*.yaml")...) {
 		for _, d := range documents(t, name) {
-			var o v1alpha1.RoutingPolicy
-			if err := sigsyaml.UnmarshalStrict(d.text, &o); err != nil {
+			before, _ := specfile.Parse(d.name, d.text)
+			if len(before) != 1 {
+				t.Fatalf("%s: %d objects", d.name, len(before))
+			}
+			o, err := scheme.New(v1alpha1.GroupVersion.WithKind(before[0].Kind))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := sigsyaml.UnmarshalStrict(d.text, o); err != nil {
 				t.Errorf("%s: %v", d.name, err)
 				continue
 			}
@@ -26,7 +38,6 @@ func TestGoTypesHoldTheExamples(t *testing.T) {
 			}
 			again := document{d.name + " by its Go type", data}
 			agree(t, again, true)
-			before, _ := specfile.Parse(d.name, d.text)
 			after, problems := specfile.Parse(again.name, data)
 			if len(problems) > 0 || len(after) != 1 {
 				t.Fatalf("%s: %v\n%s", d.name, problems, data)

@@ -62,7 +62,7 @@ func ofFile(d document) error {
 // agree demands one verdict of both.
 func agree(t *testing.T, d document, valid bool) {
 	t.Helper()
-	byFile, byServer := ofFile(d), definitionOf(t).validate(d.text)
+	byFile, byServer := ofFile(d), definitionOf(t, d.text).validate(d.text)
 	if (byFile == nil) != valid {
 		t.Errorf("%s: viarule says: %v", d.name, byFile)
 	}
@@ -92,7 +92,7 @@ func TestBadExamplesAreBadForBoth(t *testing.T) {
 					t.Errorf("%s: viarule takes it", d.name)
 				}
 				// A reason that is none any more must go.
-				if err := definitionOf(t).validate(d.text); err != nil {
+				if err := definitionOf(t, d.text).validate(d.text); err != nil {
 					t.Errorf("%s: marked as file-only, but the API server refuses it: %v", d.name, err)
 				}
 				continue

@@ -1,4 +1,4 @@
-package specfile
+package spec
 
 import "strings"
 
