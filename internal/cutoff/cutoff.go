@@ -100,7 +100,7 @@ func Check(in Input) []Finding {
 		return nil
 	}
 	c.changes = changes
-	c.after = After(c.before, changes)
+	c.after = netstate.After(c.before, changes)
 	c.old, c.new = fib.New(&c.before), fib.New(&c.after)
 
 	for i := range sessions {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/viarule/viarule/internal/external"
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/owner"
 	"github.com/viarule/viarule/internal/spec"
@@ -27,6 +28,7 @@ import (
 // Build keeps references to objs and to strings of f, and changes neither.
 func Build(objs []spec.Object, f Facts) (Want, []spec.Problem) {
 	b := &builder{facts: &f, own: owner.Objects()}
+	b.lowerExternal(objs)
 	for i := range objs {
 		if objs[i].Policy != nil {
 			b.objs = append(b.objs, &objs[i])
@@ -38,6 +40,7 @@ func Build(objs []spec.Object, f Facts) (Want, []spec.Problem) {
 	b.resolveTables()
 	b.buildRoutes()
 	b.buildRules()
+	b.restoreOrigins()
 	b.sortProblems()
 	return b.want, b.problems
 }
@@ -56,9 +59,11 @@ type builder struct {
 	sources  map[netip.Addr]bool // whether the kernel takes an address as a source
 	// routeTables are the tables of objects that have routes, as written.
 	routeTables []writtenTable
-	want        Want
-	problems    []spec.Problem
-	reported    map[*spec.Object]*[2]int // how many problems, by severity
+	// lowered are the objects that stand in for ExternalNetworks.
+	lowered  map[*spec.Object]*external.Network
+	want     Want
+	problems []spec.Problem
+	reported map[*spec.Object]*[2]int // how many problems, by severity
 }
 
 type tableKey struct {
@@ -104,6 +109,9 @@ func (b *builder) report(p part, problem spec.Problem) {
 		return
 	}
 	problem.Object, problem.File, problem.Pos, problem.Path = p.obj.Ref, p.obj.File, p.pos, p.path
+	if n := b.lowered[p.obj]; n != nil {
+		problem.Path = n.Path(p.pos)
+	}
 	b.problems = append(b.problems, problem)
 }
 

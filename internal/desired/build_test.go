@@ -236,6 +236,7 @@ func TestBuildTables(t *testing.T) {
 		names            map[string]uint32
 		own              map[string]bool
 		used             map[uint32]bool
+		attached         map[uint32]string
 		want, problems   string
 	}{{
 		name: "free numbers in the order of the objects' names, clear of all that is taken",
@@ -283,10 +284,16 @@ func TestBuildTables(t *testing.T) {
 		problems: `
 			a.yaml:3: spec.tables[0].id: table 70 belongs to neighbour, which runs on this host; use another id, or leave it out to get one that is free
 			a.yaml:4: spec.tables[1].id: table local is the kernel's own; viarule puts no routes there; use main, or a table of your own`,
+	}, {
+		name:     "what a CNI plugin fills is its own; who has no routes only gives a name",
+		objs:     "a:\n  tables:\n  - {name: t, " + route + "}\n  - {name: u, id: 5001, " + route + "}\n  - {name: v, id: 5000}",
+		attached: map[uint32]string{5000: "CNI network sip, interface net1", 5001: "CNI network sip, interface net2"},
+		want:     "a t 5002\na v 5000",
+		problems: "a.yaml:4: spec.tables[1].id: table 5001 belongs to CNI network sip, interface net2; use another id, or leave it out to get one that is free",
 	}} {
 		t.Run(c.name, func(t *testing.T) {
 			f := kernelFacts(t, c.have)
-			f.Names, f.OwnNames, f.Used = c.names, c.own, c.used
+			f.Names, f.OwnNames, f.Used, f.Attached = c.names, c.own, c.used, c.attached
 			f.Neighbours = testNeighbours
 			w, ps := build(t, objects(t, c.objs), f)
 			if got, want := ids(w), lines(c.want); got != want {

@@ -35,9 +35,16 @@ type Facts struct {
 	OwnNames map[string]bool
 	// Used are table numbers that records of any namespace of this host hold.
 	Used map[uint32]bool
-	// Neighbours are the programs found on this host (owner.MatchState) whose
-	// tables and priorities the objects must keep clear of.
+	// Attached are tables of this namespace that a CNI plugin fills, by its records,
+	// each with whose it is in words. They are nobody else's even while they are empty.
+	Attached map[uint32]string
+	// Neighbours are the programs found on this host (owner.Match) whose tables,
+	// priorities and marks the objects must keep clear of.
 	Neighbours owner.Findings
+	// The rest is for ExternalNetworks only; see external.Facts.
+	Sysctls  map[string]string
+	Gateways map[netstate.NeighKey]netstate.NeighState
+	Around   netstate.Surroundings
 }
 
 // Rule is a wanted rule. Compiled marks the rules of a tree: the gotos and the
@@ -56,10 +63,32 @@ type Route struct {
 	Origin Origin
 }
 
-// Sysctl is a wanted sysctl.
+// Sysctl is a wanted sysctl. Made marks one of a link that viarule makes: it goes
+// with the link, so nothing is recorded or put back.
 type Sysctl struct {
 	netstate.Sysctl
+	Made   bool
 	Origin Origin
+}
+
+// Note is something to know before an apply that is no problem.
+type Note struct {
+	Object spec.Ref
+	Text   string
+}
+
+// Link is a link that viarule makes: a VLAN, with the alias that says whose it is
+// (viarule:ExternalNetwork/NAME), set up.
+type Link struct {
+	netstate.Link
+	Origin Origin
+}
+
+// Nft is the one table of nftables that all objects share. Origins are those that
+// have a part in it.
+type Nft struct {
+	netstate.NftTable
+	Origins []Origin
 }
 
 // Table is a table that an object names. Each object that names it has its own.
@@ -75,7 +104,10 @@ type Want struct {
 	Rules   []Rule  // in the kernel's order: IPv4 first, by priority, then as they must follow each other
 	Routes  []Route // sorted as netstate.SortRoutes does
 	Sysctls []Sysctl
+	Links   []Link
+	Nft     *Nft // nil: no table
 	Trees   []Tree
+	Notes   []Note
 	// Listed are the users' rules as they wrote them, for plan and status
 	// without -v: Rules with each tree's rules replaced by what it stands for.
 	// A rule without a priority of its own that is in a tree has the tree's

@@ -133,7 +133,7 @@ func apply(f desired.Facts, w desired.Want) desired.Facts {
 		}
 		names[t.Name] = t.ID
 	}
-	return desired.Facts{State: s, Names: names, OwnNames: own, Used: f.Used, Neighbours: f.Neighbours}
+	return desired.Facts{State: s, Names: names, OwnNames: own, Used: f.Used, Attached: f.Attached, Neighbours: f.Neighbours}
 }
 
 func foreignRules(rules []netstate.Rule, f netstate.Family) func(yield func(*netstate.Rule) bool) {

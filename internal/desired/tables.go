@@ -116,6 +116,10 @@ func (b *builder) claim(t *table, id uint32) {
 		b.refuse(t, fmt.Sprintf("table %d belongs to %s, which runs on this host", id, n[0].Neighbour.Name), "use another id, or leave it out to get one that is free")
 		return
 	}
+	if whose := b.facts.Attached[id]; t.routes && whose != "" {
+		b.refuse(t, fmt.Sprintf("table %d belongs to %s", id, whose), "use another id, or leave it out to get one that is free")
+		return
+	}
 	t.id = id
 	b.byID[id] = t
 }
@@ -184,6 +188,9 @@ func (b *builder) newTablePool(order []*table) *tablePool {
 		}
 	}
 	for id := range maps.Values(b.facts.Names) {
+		take(id)
+	}
+	for id := range b.facts.Attached {
 		take(id)
 	}
 	for _, t := range order {

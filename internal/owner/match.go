@@ -3,6 +3,7 @@ package owner
 import (
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/viarule/viarule/internal/netstate"
 )
@@ -13,6 +14,7 @@ type Finding struct {
 	Neighbour *Neighbour // never nil, must not be changed
 	Rules     []netstate.Rule
 	Routes    []netstate.Route // the first one, as a specimen, where there are more
+	Chain     netstate.NftName // a chain of it, as a specimen
 }
 
 // Findings are the neighbours on one host, in the order of Neighbours.
@@ -98,14 +100,29 @@ func (f Findings) keep(keep func(*Neighbour) bool) Findings {
 // their rules and routes. Objects that carry one of viarule's own protocols are
 // passed over. A neighbour without a shape of its own, or which has made
 // nothing yet, is not found.
-func MatchState(s *netstate.State) Findings {
+func MatchState(s *netstate.State) Findings { return Match(s, &netstate.Surroundings{}) }
+
+// Match is MatchState, with a look at the names of nftables chains as well, by
+// which programs that have no rules are known.
+func Match(s *netstate.State, around *netstate.Surroundings) Findings {
 	var out Findings
 	for n := range Neighbours() {
-		if f, ok := match(n, s); ok {
+		f, ok := match(n, s)
+		if i := slices.IndexFunc(around.Chains, n.hasChain); i >= 0 {
+			f.Chain, ok = around.Chains[i], true
+		}
+		if ok {
 			out = append(out, f)
 		}
 	}
 	return out
+}
+
+// hasChain says whether a chain bears a name that only the neighbour gives.
+func (n *Neighbour) hasChain(c netstate.NftName) bool {
+	return slices.ContainsFunc(n.chains, func(prefix string) bool {
+		return strings.HasPrefix(c.Chain, prefix) || strings.HasPrefix(c.Table+"/"+c.Chain, prefix)
+	})
 }
 
 // match tries all alternatives, so that the finding names everything by which
@@ -152,13 +169,15 @@ func match(n *Neighbour, s *netstate.State) (Finding, bool) {
 	return f, found
 }
 
-func viarules(protocol uint8) bool {
+// Viarules says whether a protocol is one of viarule's own marks: of objects, of CNI
+// plugins, of BGP.
+func Viarules(protocol uint8) bool {
 	return protocol == netstate.ProtocolObject || protocol == netstate.ProtocolCNI || protocol == netstate.ProtocolBGP
 }
 
 func (sh *shape) matchRule(r *netstate.Rule) bool {
 	switch {
-	case viarules(r.Protocol),
+	case Viarules(r.Protocol),
 		r.Unknown != "",
 		!sh.priorities.Contains(r.Priority),
 		r.Action != sh.action,

@@ -16,6 +16,9 @@ type Neighbour struct {
 	// Without alternatives the neighbour cannot be told from others by what it
 	// leaves in the kernel's tables.
 	shapes [][]shape
+	// chains are prefixes of the names of its nftables chains, or of
+	// TABLE/CHAIN: any of them tells that it is there.
+	chains []string
 }
 
 // shape is what a rule or a route of a neighbour looks like. A priority alone
@@ -64,6 +67,7 @@ var neighbours = []Neighbour{
 		// FromPodRulePriority 1536. Its tables count from 2 (one for each further
 		// interface) and from 101 (branch interfaces).
 		Name:       "AWS VPC CNI",
+		chains:     []string{"AWS-SNAT-CHAIN", "AWS-CONNMARK-CHAIN"},
 		Priorities: []Band{at(10), at(512), {1024, 1025}, at(1536)},
 		Tables:     []Band{{2, 16}, {101, 199}},
 		Marks:      0x80,
@@ -92,6 +96,7 @@ var neighbours = []Neighbour{
 		// of one mark bit negated, tables from 1 to 250, mark mask 0xffff0000,
 		// protocol 80 on its routes (dataplane/linux/dataplanedefs).
 		Name:       "Calico",
+		chains:     []string{"cali-"},
 		Priorities: []Band{at(99)},
 		Tables:     []Band{{1, 250}},
 		Marks:      0xffff0000,
@@ -108,6 +113,7 @@ var neighbours = []Neighbour{
 		// egress 110 and 111, VTEP 112, encryption 1. Everything has protocol 2,
 		// the kernel's. The low byte of the mark is the cluster's id.
 		Name:       "Cilium",
+		chains:     []string{"CILIUM_"},
 		Priorities: []Band{at(1), {8, 10}, at(20), at(100), {109, 112}},
 		Tables:     []Band{{11, 99}, {200, 202}, {2004, 2005}},
 		Marks:      0x0fff,
@@ -145,6 +151,7 @@ var neighbours = []Neighbour{
 		// (kube-router-dsr) and 79 (external_ip) with rules at 32764 and 32765, 77
 		// for policy routing; protocol 17 (0x11, "zebra" in its words).
 		Name:       "kube-router",
+		chains:     []string{"KUBE-ROUTER-"},
 		Priorities: []Band{{32764, 32765}},
 		Tables:     []Band{{77, 79}},
 		Protocols:  []uint8{17},
@@ -189,6 +196,7 @@ var neighbours = []Neighbour{
 		// tailscale/tailscale, wgengine/router: rules 5210, 5230 and 5250 with the
 		// mark 0x80000/0xff0000, 5270 to table 52.
 		Name:       "Tailscale",
+		chains:     []string{"ts-input", "ts-forward"},
 		Priorities: []Band{{5210, 5270}},
 		Tables:     []Band{at(52)},
 		Marks:      0xff0000,
@@ -208,6 +216,7 @@ var neighbours = []Neighbour{
 		// antrea-io/antrea, pkg/agent: tables 101 to 120 for egress networks with
 		// rules on its mark 0xff, table 141 for replies.
 		Name:   "Antrea",
+		chains: []string{"ANTREA-"},
 		Tables: []Band{{101, 120}, at(141)},
 		Marks:  0xff,
 		shapes: [][]shape{
@@ -228,13 +237,15 @@ var neighbours = []Neighbour{
 	},
 	{
 		// kubernetes/kubernetes, pkg/proxy: the masquerade and drop marks. No rules.
-		Name:  "kube-proxy",
-		Marks: 0xc000,
+		Name:   "kube-proxy",
+		chains: []string{"KUBE-SERVICES", "kube-proxy/"},
+		Marks:  0xc000,
 	},
 	{
 		// containernetworking/plugins, plugins/meta/portmap. No rules.
-		Name:  "portmap",
-		Marks: 0x2000,
+		Name:   "portmap",
+		chains: []string{"CNI-HOSTPORT-", "cni_hostport/"},
+		Marks:  0x2000,
 	},
 	{
 		// nmstate/nmstate: route rules get priorities from 30000 where none is

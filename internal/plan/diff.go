@@ -16,15 +16,25 @@ import (
 func Diff(in Input) Plan {
 	p := Plan{}
 	var s stages
-	diffRoutes(&p, &s, in.Want.Routes, in.Have.Routes, in.Adopt, func(r *netstate.Route) bool {
+	away := diffLinks(&p, &s, in.Want.Links, &in.Have, in.Spare.Links, func(l *netstate.Link) bool {
+		return !in.Spare.Links[l.Name] && (in.Prune || in.Recorded.Links[l.Name])
+	})
+	diffRoutes(&p, &s, in.Want.Routes, withoutLinks(&in.Have, away), in.Adopt, func(r *netstate.Route) bool {
 		return !in.Spare.Routes[r.Key()] && (in.Prune || in.Recorded.Routes[r.Key()])
 	})
 	rules := ruleDiff{p: &p, s: &s, listed: in.Want.Listed, adopt: in.Adopt, mayDrop: func(r *netstate.Rule) bool {
 		return !in.Spare.Rules[*r] && (in.Prune || in.Recorded.Rules[*r])
 	}}
 	rules.families(in.Have.Rules, in.Want.Rules, func(f netstate.Family) []span { return wantedSpans(in.Want.Trees, f) })
-	diffSysctls(&s, &in)
+	diffSysctls(&s, &in, away)
+	if in.Want.Nft != nil || !in.Spare.Nft {
+		diffNft(&p, &s, in.Want.Nft, in.Have.Nft, in.Prune || in.Recorded.Nft)
+	}
 	p.Ops = s.list()
+	// What is spared has an owner: to call it an orphan would invite to remove it.
+	p.Orphans = slices.DeleteFunc(p.Orphans, func(f Finding) bool {
+		return f.Rule != nil && in.Spare.Rules[*f.Rule] || f.Route != nil && in.Spare.Routes[f.Route.Key()]
+	})
 	return p
 }
 
@@ -65,30 +75,35 @@ func apartSpans(spans []span) []span {
 	return out
 }
 
-// diffSysctls sets what is wanted and puts back what nobody wants any more.
-func diffSysctls(s *stages, in *Input) {
-	set := func(v *netstate.Sysctl, reason string, origin desired.Origin) {
-		old, known := in.Sysctls[v.Key]
-		if known && old == v.Value {
-			return
-		}
-		op := Op{Change: netstate.Change{Verb: netstate.Replace, Sysctl: v}, Reason: reason, Origin: origin}
-		if known {
-			op.BeforeSysctl = &netstate.Sysctl{Key: v.Key, Value: old}
-		}
-		s.add(stageSysctls, op)
-	}
+// diffSysctls sets what is wanted and puts back what nobody wants any more. away
+// are links that go first: those that are made again begin with values that
+// nobody knows, and the others have none.
+func diffSysctls(s *stages, in *Input, away map[string]string) {
 	wanted := make(map[string]bool)
 	for i := range in.Want.Sysctls {
 		if v := &in.Want.Sysctls[i]; !wanted[v.Key] {
 			wanted[v.Key] = true
-			set(&v.Sysctl, "value changed", v.Origin)
+			setSysctl(s, stageSysctls, &v.Sysctl, in.Sysctls, away, Op{Reason: "value changed", Origin: v.Origin})
 		}
 	}
 	for i := range in.Restore {
-		if v := &in.Restore[i]; !wanted[v.Key] {
+		if v := &in.Restore[i]; !wanted[v.Key] && away[sysctlLink(v.Key)] == "" {
 			wanted[v.Key] = true
-			set(v, "put back: nobody wants it any more", desired.Origin{})
+			setSysctl(s, stageRestore, v, in.Sysctls, away, Op{Reason: "put back: nobody wants it any more"})
 		}
 	}
+}
+
+// setSysctl adds op, which sets v, to a stage unless v has its value.
+func setSysctl(s *stages, stage int, v *netstate.Sysctl, present map[string]string, away map[string]string, op Op) {
+	old, known := present[v.Key]
+	known = known && away[sysctlLink(v.Key)] == ""
+	if known && old == v.Value {
+		return
+	}
+	op.Change = netstate.Change{Verb: netstate.Replace, Sysctl: v}
+	if known {
+		op.BeforeSysctl = &netstate.Sysctl{Key: v.Key, Value: old}
+	}
+	s.add(stage, op)
 }

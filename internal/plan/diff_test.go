@@ -90,10 +90,13 @@ func show(p *Plan) string {
 	}{{"satisfied", p.Satisfied}, {"conflict", p.Conflicts}, {"orphan", p.Orphans}} {
 		for _, f := range l.list {
 			obj := ""
-			if f.Rule != nil {
+			switch {
+			case f.Rule != nil:
 				obj = f.Rule.String()
-			} else {
+			case f.Route != nil:
 				obj = f.Route.String()
+			default:
+				obj = f.Object(nil)
 			}
 			fmt.Fprintf(&b, "%s %s # %s", l.name, obj, f.What)
 			if f.Origin.Object != nil {
@@ -257,7 +260,7 @@ func TestDiffRoutes(t *testing.T) {
 		want: "route default via 10.0.0.2 dev eth0 table 200 proto 118",
 		plan: "- route default via 10.0.0.1 dev eth0 table 200 proto 118 # not wanted any more",
 	}, {
-		name:    "sysctls are set after the rules and before the old ones go, and put back",
+		name:    "sysctls are set after the rules and before the old ones go, and put back behind those",
 		have:    "rule 2201 from 10.2.0.0/16 table 200 proto 118",
 		old:     "rule 2201 from 10.2.0.0/16 table 200 proto 118",
 		want:    "rule 2200 from 10.1.0.0/16 table 200 proto 118\nsysctl net/ipv4/conf/eth0.100/rp_filter = 2\nsysctl net/ipv4/ip_forward = 1",
@@ -265,8 +268,8 @@ func TestDiffRoutes(t *testing.T) {
 		restore: []netstate.Sysctl{{Key: "net/ipv4/conf/eth1/rp_filter", Value: "0"}, {Key: "net/ipv4/ip_forward", Value: "0"}},
 		plan: `+ rule 2200 from 10.1.0.0/16 table 200 proto 118 # new (1)
 		       ~ sysctl net/ipv4/conf/eth0.100/rp_filter = 2 # value changed (2)
-		       ~ sysctl net/ipv4/conf/eth1/rp_filter = 0 # put back: nobody wants it any more
-		       - rule 2201 from 10.2.0.0/16 table 200 proto 118 # not wanted any more`,
+		       - rule 2201 from 10.2.0.0/16 table 200 proto 118 # not wanted any more
+		       ~ sysctl net/ipv4/conf/eth1/rp_filter = 0 # put back: nobody wants it any more`,
 	}})
 }
 
@@ -381,6 +384,17 @@ func TestDiffRules(t *testing.T) {
 		want:  "rule 1000 from all l3mdev proto 118",
 		plan:  "satisfied rule 1000 from all l3mdev proto 2 # a rule of proto kernel provides it (1)",
 	}, {
+		name:  "what a CNI plugin made is its own: an equal rule or route of it satisfies, adopt or not",
+		adopt: true,
+		have: "rule 2900 from 10.1.0.5 table 5000 proto 119\nrule 2900 from 10.1.0.6 table 5000 proto 119\nrule -6 2900 from 2001:db8::5 table 5000 proto 119\n" +
+			"route default via 10.0.0.1 dev eth0 table 5000 proto 119\nroute -6 default via fe80::1 dev eth0 table 5000 metric 1024 proto 119",
+		want: "rule 2900 from 10.1.0.5 table 5000 proto 118\nrule -6 2900 from 2001:db8::5 table 5000 proto 118\n" +
+			"route default via 10.0.0.1 dev eth0 table 5000 proto 118\nroute -6 default via fe80::1 dev eth0 table 5000 metric 1024 proto 118",
+		plan: `satisfied route default via 10.0.0.1 dev eth0 table 5000 proto 119 # a route of proto viarule-cni provides it (3)
+		       satisfied route -6 default via fe80::1 dev eth0 table 5000 metric 1024 proto 119 # a route of proto viarule-cni provides it (4)
+		       satisfied rule 2900 from 10.1.0.5 table 5000 proto 119 # a rule of proto viarule-cni provides it (1)
+		       satisfied rule -6 2900 from 2001:db8::5 table 5000 proto 119 # a rule of proto viarule-cni provides it (2)`,
+	}, {
 		name: "a rule of ours that must come behind a foreign one of its priority is made anew there",
 		have: "rule 2200 from 10.1.0.0/16 table 2 proto 118\nrule 2200 from 10.3.0.0/16 table 2 proto 118\nrule 2200 from 10.1.1.0/24 table 1 proto static",
 		want: "rule 2200 from 10.1.1.0/24 table 1 proto 118\nrule 2200 from 10.3.0.0/16 table 2 proto 118\nrule 2200 from 10.1.0.0/16 table 2 proto 118",
@@ -459,5 +473,8 @@ route -6 2001:db8:3::/48 dev eth0 table 5000 metric 1024 proto 118`)
 	}
 	if p = Diff(Input{Have: have, Spare: spare, Recorded: spare}); len(p.Ops) != 0 {
 		t.Errorf("recorded and spared: ops %v, want none", p.Ops)
+	}
+	if len(p.Orphans) != 1 || *p.Orphans[0].Rule != have.Rules[1] {
+		t.Errorf("orphans %v, want only what is not spared", p.Orphans)
 	}
 }

@@ -47,9 +47,9 @@ func TestOnFake(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := netstate.State{Rules: s.Rules, Routes: s.Routes}
-			if got.String() != k.state().String() {
-				t.Fatalf("the fake has\n%sthe model\n%s", got, k.state())
+			got, model := netstate.State{Rules: s.Rules, Routes: s.Routes}, netstate.State{Rules: k.rules, Routes: k.routes}
+			if got.String() != model.String() {
+				t.Fatalf("the fake has\n%sthe model\n%s", got, model)
 			}
 			old = want
 		}

@@ -22,13 +22,22 @@ type (
 	}
 	jsonOp struct {
 		Verb     string      `json:"verb"` // add, replace, delete
-		Kind     string      `json:"kind"` // rule, route, nexthop, sysctl
+		Kind     string      `json:"kind"` // rule, route, nexthop, sysctl, link, nft
 		Object   string      `json:"object"`
 		Before   string      `json:"before,omitempty"` // what a replace overwrites
 		Reason   string      `json:"reason"`
 		Stage    int         `json:"stage"` // ops of one stage may be sent together
 		Compiled bool        `json:"compiled,omitempty"`
 		Origin   *jsonOrigin `json:"origin,omitempty"`
+		// Origins are all objects that ask for it, where there may be several (nft).
+		Origins []*jsonOrigin `json:"origins,omitempty"`
+		// Lines are the lines of an nft table that differ.
+		Lines []jsonLine `json:"lines,omitempty"`
+	}
+	jsonLine struct {
+		Verb  string `json:"verb"`
+		Where string `json:"where"` // the map or chain
+		Text  string `json:"text,omitempty"`
 	}
 	jsonTree struct {
 		Family     string   `json:"family"` // IPv4, IPv6
@@ -72,7 +81,7 @@ func (p Plan) MarshalJSON() ([]byte, error) {
 		op := &p.Ops[i]
 		j := &out.Ops[i]
 		*j = jsonOp{Reason: op.Reason, Stage: op.Stage, Compiled: op.Compiled, Origin: jsonOriginOf(op.Origin)}
-		j.Verb = verbs[op.Verb]
+		j.Verb = verbs[op.shown()]
 		switch {
 		case op.Rule != nil:
 			j.Kind, j.Object = "rule", op.Rule.String()
@@ -87,6 +96,19 @@ func (p Plan) MarshalJSON() ([]byte, error) {
 			j.Kind, j.Object = "sysctl", op.Sysctl.String()
 			if op.BeforeSysctl != nil {
 				j.Before = op.BeforeSysctl.String()
+			}
+		case op.Link != nil:
+			j.Kind, j.Object = "link", LinkText(op.Link, nil)
+			if op.Verb == netstate.Replace && op.BeforeLink != nil {
+				j.Before = LinkText(op.BeforeLink, nil)
+			}
+		case op.Nft != nil:
+			j.Kind, j.Object = "nft", "table inet "+op.Nft.Name
+			for _, l := range op.NftLines() {
+				j.Lines = append(j.Lines, jsonLine{verbs[l.Verb], l.Where, l.Text})
+			}
+			for _, o := range op.Origins {
+				j.Origins = append(j.Origins, jsonOriginOf(o))
 			}
 		default:
 			return nil, fmt.Errorf("write a plan as JSON: op %d has no object", i)
@@ -115,9 +137,14 @@ func jsonFindings(list []Finding) []jsonFinding {
 	for i := range list {
 		f := &list[i]
 		j := jsonFinding{What: f.What, Origin: jsonOriginOf(f.Origin)}
-		if f.Rule != nil {
+		switch {
+		case f.Rule != nil:
 			j.Kind, j.Object = "rule", f.Rule.String()
-		} else {
+		case f.Link != nil:
+			j.Kind, j.Object = "link", LinkText(f.Link, nil)
+		case f.Nft != nil:
+			j.Kind, j.Object = "nft", "table inet "+f.Nft.Name
+		default:
 			j.Kind, j.Object = "route", f.Route.String()
 		}
 		out[i] = j

@@ -16,6 +16,7 @@ type kernel struct {
 	rules   []netstate.Rule
 	routes  []netstate.Route
 	sysctls map[string]string
+	kernelLinks
 }
 
 func newKernel(s netstate.State, sysctls map[string]string) *kernel {
@@ -23,13 +24,14 @@ func newKernel(s netstate.State, sysctls map[string]string) *kernel {
 	for key, v := range sysctls {
 		k.sysctls[key] = v
 	}
+	k.links, k.nft = slices.Clone(s.Links), slices.Clone(s.Nft)
 	return k
 }
 
 func (k *kernel) clone() *kernel { return newKernel(k.state(), k.sysctls) }
 
 func (k *kernel) state() netstate.State {
-	return netstate.State{Rules: slices.Clone(k.rules), Routes: slices.Clone(k.routes)}
+	return netstate.State{Rules: slices.Clone(k.rules), Routes: slices.Clone(k.routes), Links: slices.Clone(k.links), Nft: slices.Clone(k.nft)}
 }
 
 func (k *kernel) apply(c *netstate.Change) error {
@@ -42,7 +44,14 @@ func (k *kernel) apply(c *netstate.Change) error {
 		return k.delRoute(c.Route)
 	case c.Route != nil:
 		return k.setRoute(*c.Route, c.Verb == netstate.Replace)
+	case c.Link != nil:
+		return k.setLink(c.Verb, *c.Link)
+	case c.Nft != nil:
+		return k.setNft(c.Verb, *c.Nft)
 	case c.Sysctl != nil && c.Verb == netstate.Replace:
+		if dev := sysctlLink(c.Sysctl.Key); !k.hasLink(dev) {
+			return fmt.Errorf("no link %s", dev)
+		}
 		k.sysctls[c.Sysctl.Key] = c.Sysctl.Value
 		return nil
 	}
@@ -94,6 +103,9 @@ func (k *kernel) delRule(d *netstate.Rule) error {
 }
 
 func (k *kernel) setRoute(r netstate.Route, replace bool) error {
+	if r.Hop.Dev != "" && !k.isUp(r.Hop.Dev) {
+		return fmt.Errorf("%s is not there or down", r.Hop.Dev)
+	}
 	at := len(k.routes)
 	for i := range k.routes {
 		if k.routes[i].Key() != r.Key() {

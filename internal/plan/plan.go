@@ -16,16 +16,57 @@ type Op struct {
 	// object itself.
 	BeforeRoute  *netstate.Route
 	BeforeSysctl *netstate.Sysctl
+	BeforeLink   *netstate.Link
+	BeforeNft    *netstate.NftTable // nil: there is none yet
 	// Stage orders the plan: the ops of one stage may be sent together, those of
 	// the next only when all of this one succeeded.
 	Stage  int
 	Reason string
 	// Origin says whose object it is; Origin.Object is nil where only a record
-	// or nobody wants it.
-	Origin desired.Origin
+	// or nobody wants it. A table of nftables belongs to several objects: Origin
+	// is the first of Origins.
+	Origin  desired.Origin
+	Origins []desired.Origin
 	// Compiled marks what belongs to a goto tree and its gates.
 	Compiled bool
 }
+
+// Askers are all that asked for the op.
+func (op *Op) Askers() []desired.Origin {
+	switch {
+	case op.Origins != nil:
+		return op.Origins
+	case op.Origin.Object != nil:
+		return []desired.Origin{op.Origin}
+	}
+	return nil
+}
+
+// shown is what the op does in people's eyes: a table of nftables that was not
+// there is written by a Replace too.
+func (op *Op) shown() netstate.Verb {
+	if op.Nft != nil && op.BeforeNft == nil {
+		return netstate.Add
+	}
+	return op.Verb
+}
+
+// Brief is the op in one line, as netstate.Change.String writes it; a table of
+// nftables goes by its name.
+func (op *Op) Brief() string {
+	if op.Nft != nil {
+		return op.Verb.String() + " " + NftName(op.Nft)
+	}
+	return op.Change.String()
+}
+
+// LinkText is a link in the words of a change; n may be nil.
+func LinkText(l *netstate.Link, n netstate.Names) string {
+	return (&netstate.Change{Verb: netstate.Add, Link: l}).Format(n)[2:]
+}
+
+// NftName is what a table of nftables is called in messages.
+func NftName(t *netstate.NftTable) string { return "nftables table inet " + t.Name }
 
 // Plan is an ordered list of writes, and what it leaves alone.
 type Plan struct {
@@ -53,8 +94,25 @@ type TreeChange struct {
 type Finding struct {
 	Rule   *netstate.Rule
 	Route  *netstate.Route
+	Link   *netstate.Link
+	Nft    *netstate.NftTable
 	Origin desired.Origin // of the wanted object; Object is nil for orphans
 	What   string         // one sentence for a person
+}
+
+// Object is what the finding speaks of, in the words of ip; n may be nil.
+func (f *Finding) Object(n netstate.Names) string {
+	switch {
+	case f.Rule != nil:
+		return f.Rule.Format(n)
+	case f.Route != nil:
+		return f.Route.Format(n)
+	case f.Link != nil:
+		return LinkText(f.Link, n)
+	case f.Nft != nil:
+		return NftName(f.Nft)
+	}
+	return "?"
 }
 
 // Empty says whether there is nothing to write.
@@ -65,7 +123,10 @@ type Input struct {
 	// Want is what the union of the recorded and the given objects asks for.
 	Want desired.Want
 	Have netstate.State
-	// Sysctls holds the present values of every sysctl in Want and in Restore.
+	// Sysctls holds the present values of every sysctl in Want and in Restore, and
+	// of those that viarule gave to links which it made: an undo that makes such
+	// a link again has to know. What is of a link that is yet to be made is
+	// missing.
 	Sysctls map[string]string
 	// Restore holds the values to put back: sysctls that nobody wants any more
 	// and that still have the value that viarule gave them.
@@ -85,4 +146,6 @@ type Input struct {
 type Recorded struct {
 	Rules  map[netstate.Rule]bool
 	Routes map[netstate.RouteKey]bool
+	Links  map[string]bool // by name
+	Nft    bool            // the table of objects
 }

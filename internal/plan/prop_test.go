@@ -15,8 +15,12 @@ import (
 
 // union is what records claim while a namespace goes from one want to another.
 func union(wants ...desired.Want) Recorded {
-	rec := Recorded{Rules: map[netstate.Rule]bool{}, Routes: map[netstate.RouteKey]bool{}}
+	rec := Recorded{Rules: map[netstate.Rule]bool{}, Routes: map[netstate.RouteKey]bool{}, Links: map[string]bool{}}
 	for _, w := range wants {
+		for i := range w.Links {
+			rec.Links[w.Links[i].Name] = true
+		}
+		rec.Nft = rec.Nft || w.Nft != nil
 		for i := range w.Rules {
 			rec.Rules[w.Rules[i].Rule] = true
 		}

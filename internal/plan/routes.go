@@ -116,7 +116,7 @@ func (d *routeDiff) change(w *desired.Route) {
 		d.conflict(w, first, "another route of the same key stands beside it, and a change might take that away")
 	case !sameRouteButMark(first, &w.Route):
 		d.conflict(w, first, "a foreign route of the same key is in the way")
-	case d.adopt && first.Protocol != kernelMade && (len(d.chain) == 1 || w.Family == netstate.IPv4):
+	case d.adopt && adoptable(first.Protocol) && (len(d.chain) == 1 || w.Family == netstate.IPv4):
 		d.replace(w, first, "taken over from proto "+netstate.ProtocolName(first.Protocol))
 	default:
 		d.p.Satisfied = append(d.p.Satisfied, Finding{Route: first, Origin: w.Origin,

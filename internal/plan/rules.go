@@ -124,7 +124,7 @@ func (d *ruleDiff) pin(g *group) {
 		switch {
 		case t == nil:
 			last = false
-		case last && (d.exact || d.adopt && e.rule.Protocol != kernelMade):
+		case last && (d.exact || d.adopt && adoptable(e.rule.Protocol)):
 			e.kind = taken
 		default:
 			last = false
@@ -132,7 +132,7 @@ func (d *ruleDiff) pin(g *group) {
 				continue // it stands beside ours
 			}
 			t.pin = x
-			if d.adopt && e.rule.Protocol != kernelMade {
+			if d.adopt && adoptable(e.rule.Protocol) {
 				d.report(problem{want: t, with: e, what: "it cannot be taken over: another foreign rule of the same priority stands behind it"})
 			}
 		}

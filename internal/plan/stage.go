@@ -9,19 +9,24 @@ import (
 // The stages of a plan, in the order in which they are sent. New before old:
 // whatever the old way needs goes only when all of the new way stands.
 const (
-	stageLinkRoutes    = 1 + iota // a gateway must be on a link when a route by it is added
-	stageGatewayRoutes            // and a table is filled before a rule looks it up
-	stageEnds                     // the nop that a tree ends in, so that its gate finds it
-	stageGates                    // gates before trees that are not complete
-	stageHidden                   // rules that no packet meets yet, downward: behind gates and leaf ends
-	stageOpen                     // new rules upward, and gates that go: trees begin to count
-	stageSysctls
-	stageClose            // old rules downward, and gates before trees that go: they cease to count
-	stageOldTrees         // upward, behind their gates
-	stageOldGates         // what they jump to still stands
-	stageOldEnds          // the nop that they jumped to
-	stageOldGatewayRoutes // nothing looks the tables up any more
-	stageOldLinkRoutes    // and nothing goes by a gateway on these links
+	stageLinksAway        = 1 + iota // links that must make way for the new ones
+	stageLinks                       // routes go by them, and they have sysctls
+	stageLinkRoutes                  // a gateway must be on a link when a route by it is added
+	stageGatewayRoutes               // and a table is filled before a rule looks it up
+	stageEnds                        // the nop that a tree ends in, so that its gate finds it
+	stageGates                       // gates before trees that are not complete
+	stageHidden                      // rules that no packet meets yet, downward: behind gates and leaf ends
+	stageOpen                        // new rules upward, and gates that go: trees begin to count
+	stageSysctls                     // the new values
+	stageNft                         // packets get new marks when all that these lead to stands, and old ones no more
+	stageClose                       // old rules downward, and gates before trees that go: they cease to count
+	stageOldTrees                    // upward, behind their gates
+	stageOldGates                    // what they jump to still stands
+	stageOldEnds                     // the nop that they jumped to
+	stageOldGatewayRoutes            // nothing looks the tables up any more
+	stageOldLinkRoutes               // and nothing goes by a gateway on these links
+	stageRestore                     // sysctls that nobody wants any more: what needed them is gone
+	stageOldLinks                    // they would take all that is on them along
 	numStages
 )
 
@@ -68,9 +73,11 @@ func reserved(priority uint32) bool {
 // objects.
 func ours(protocol uint8) bool { return protocol == netstate.ProtocolObject }
 
-// kernelMade is the mark of what the kernel makes by itself (RTPROT_KERNEL):
-// the kernel removes it by itself too, so it is never taken over.
-const kernelMade = 2
+// adoptable says whether what bears a foreign mark may be taken over. What the kernel
+// made it also removes by itself, and what a CNI plugin made is undone by its record.
+func adoptable(protocol uint8) bool {
+	return protocol != netstate.ProtocolKernel && protocol != netstate.ProtocolCNI
+}
 
 // byLength gives ops on routes sorted by family and by the length of the prefix,
 // the longest first, those of one length in the order in which they stand. So no

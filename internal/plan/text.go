@@ -28,14 +28,18 @@ const column = 100
 //   - rule 2200 from 10.1.0.0/16 table custom proto viarule  # f.yaml:9 RoutingPolicy/x: new
 //
 // and at the end how many objects are added, changed and removed. Goto trees
-// show as the users' rules, unless style.Verbose is set.
+// show as the users' rules, unless style.Verbose is set; a table of nftables is
+// one object and shows as the lines that differ, in nft's notation.
 func (p *Plan) WriteText(w io.Writer, style Style) error {
 	b := bufio.NewWriter(w)
 	t := textWriter{w: b, style: style}
 	for at := 0; at < len(p.Ops); {
 		h := heading(p.Ops[at].Stage)
 		for at < len(p.Ops) && heading(p.Ops[at].Stage) == h {
-			if op := &p.Ops[at]; style.Verbose || !op.Compiled {
+			switch op := &p.Ops[at]; {
+			case op.Nft != nil:
+				t.nft(op)
+			case style.Verbose || !op.Compiled:
 				t.op(op)
 			}
 			at++
@@ -77,13 +81,14 @@ func (p *Plan) Summary() string {
 
 func (p *Plan) counts() (add, change, remove int) {
 	for i := range p.Ops {
-		switch op := &p.Ops[i]; {
+		op := &p.Ops[i]
+		switch verb := op.shown(); {
 		case op.Compiled:
-		case op.Verb == netstate.Add:
+		case verb == netstate.Add:
 			add++
-		case op.Verb == netstate.Replace:
+		case verb == netstate.Replace:
 			change++
-		case op.Verb == netstate.Delete:
+		case verb == netstate.Delete:
 			remove++
 		}
 	}
@@ -113,16 +118,24 @@ func plural(n int, what string) string {
 
 func heading(stage int) string {
 	switch {
+	case stage <= stageLinks:
+		return "links"
 	case stage <= stageGatewayRoutes:
 		return "routes"
 	case stage <= stageOpen:
 		return "rules"
 	case stage == stageSysctls:
 		return "sysctls"
+	case stage == stageNft:
+		return "nftables"
 	case stage <= stageOldEnds:
 		return "old rules"
+	case stage <= stageOldLinkRoutes:
+		return "old routes"
+	case stage == stageRestore:
+		return "old sysctls"
 	}
-	return "old routes"
+	return "old links"
 }
 
 // textWriter collects the lines of a group and writes them in aligned columns.
@@ -140,13 +153,25 @@ type textLine struct {
 
 func (t *textWriter) line(sign byte, object, about string) {
 	t.lines = append(t.lines, textLine{sign, object, about})
-	if n := len(object); n > t.width && n <= column {
+	if n := len(object); about != "" && n > t.width && n <= column {
 		t.width = n
 	}
 }
 
 func (t *textWriter) op(op *Op) {
 	t.line(op.Verb.String()[0], op.Change.Format(t.style.Names)[2:], about(op.Origin, op.Reason+was(op)))
+}
+
+// nft writes what an op changes in its table, each line below its map or chain.
+func (t *textWriter) nft(op *Op) {
+	t.line(op.shown().String()[0], "table inet "+op.Nft.Name, aboutAll(op.Askers(), op.Reason))
+	for _, l := range op.NftLines() {
+		object := "  " + l.Where
+		if l.Text != "" {
+			object = "    " + l.Text
+		}
+		t.line(l.Verb.String()[0], object, "")
+	}
 }
 
 // flush writes the group under its heading, if it has lines.
@@ -157,6 +182,10 @@ func (t *textWriter) flush(heading string) {
 	for _, l := range t.lines {
 		on, dim, off := t.colours(l.sign)
 		t.w.WriteString("  " + on + string(l.sign) + " " + l.object + off)
+		if l.about == "" {
+			t.w.WriteByte('\n')
+			continue
+		}
 		for n := len(l.object); n < t.width; n++ {
 			t.w.WriteByte(' ')
 		}
@@ -201,13 +230,7 @@ func (t *textWriter) tree(c *TreeChange, ops int) {
 func (t *textWriter) findings(heading string, sign byte, list []Finding) {
 	for i := range list {
 		f := &list[i]
-		object := ""
-		if f.Rule != nil {
-			object = f.Rule.Format(t.style.Names)
-		} else {
-			object = f.Route.Format(t.style.Names)
-		}
-		t.line(sign, object, about(f.Origin, f.What))
+		t.line(sign, f.Object(t.style.Names), about(f.Origin, f.What))
 	}
 	t.flush(heading)
 }
@@ -217,7 +240,12 @@ func about(o desired.Origin, why string) string {
 	if o.Object == nil {
 		return why
 	}
-	s := o.Object.Ref.String() + ": " + why
+	return asker(o) + ": " + why
+}
+
+// asker is an object, and where it asked.
+func asker(o desired.Origin) string {
+	s := o.Object.Ref.String()
 	if o.Object.File == "" {
 		return s
 	}
@@ -225,6 +253,24 @@ func about(o desired.Origin, why string) string {
 		return o.Object.File + ":" + strconv.Itoa(int(o.Pos.Line)) + " " + s
 	}
 	return o.Object.File + " " + s
+}
+
+// maxAskers is how many objects are named that ask for one thing.
+const maxAskers = 3
+
+// aboutAll is about where several objects asked.
+func aboutAll(list []desired.Origin, why string) string {
+	var who []string
+	for _, o := range list[:min(len(list), maxAskers)] {
+		who = append(who, asker(o))
+	}
+	if more := len(list) - len(who); more > 0 {
+		who = append(who, fmt.Sprintf("and %d more", more))
+	}
+	if len(who) == 0 {
+		return why
+	}
+	return strings.Join(who, ", ") + ": " + why
 }
 
 // was says, for a change, what was there before.

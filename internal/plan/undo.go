@@ -1,9 +1,7 @@
 package plan
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -11,13 +9,21 @@ import (
 	"github.com/viarule/viarule/internal/netstate"
 )
 
-// Checkpoint is what a plan may change, as it was before: every rule and route
-// that is ours by mark, every foreign one that the plan takes over, and the old
-// values of its sysctls. Undo leads back to it from wherever the plan stopped.
+// Checkpoint is what a plan may change, as it was before: every rule, route, link
+// and table of nftables that is ours by mark, every foreign rule and route that
+// the plan takes over, and the old values of its sysctls. Undo leads back to it
+// from wherever the plan stopped.
 type Checkpoint struct {
-	Rules   []netstate.Rule // in the kernel's order
-	Routes  []netstate.Route
+	Rules  []netstate.Rule // in the kernel's order
+	Routes []netstate.Route
+	Links  []netstate.Link    // what viarule gave to each
+	Nft    *netstate.NftTable // nil: there was none
+	// Sysctls are those to which the plan gives new values. The undo puts the old
+	// ones back when what needs the new ones is gone, as a plan does.
 	Sysctls []netstate.Sysctl
+	// Restored are those that the plan puts back, and those of links that it
+	// removes: what comes back needs them.
+	Restored []netstate.Sysctl
 }
 
 // Checkpoint says how to get back to have, which is the state that the plan was
@@ -25,6 +31,7 @@ type Checkpoint struct {
 func (p *Plan) Checkpoint(have netstate.State, sysctls map[string]string) Checkpoint {
 	takenRules := make(map[netstate.Rule]int)
 	takenRoutes := make(map[netstate.RouteKey]bool)
+	lost := make(map[string]bool) // links
 	var cp Checkpoint
 	for i := range p.Ops {
 		op := &p.Ops[i]
@@ -33,12 +40,34 @@ func (p *Plan) Checkpoint(have netstate.State, sysctls map[string]string) Checkp
 			takenRules[*op.Rule]++
 		case op.BeforeRoute != nil && !ours(op.BeforeRoute.Protocol):
 			takenRoutes[op.BeforeRoute.Key()] = true
-		case op.Sysctl != nil:
-			if v, ok := sysctls[op.Sysctl.Key]; ok {
-				cp.Sysctls = append(cp.Sysctls, netstate.Sysctl{Key: op.Sysctl.Key, Value: v})
-			}
+		case op.Link != nil && op.Verb == netstate.Delete:
+			lost[op.Link.Name] = true
 		}
 	}
+	for i := range p.Ops {
+		op := &p.Ops[i]
+		if op.Sysctl == nil || lost[sysctlLink(op.Sysctl.Key)] {
+			continue
+		}
+		v, ok := sysctls[op.Sysctl.Key]
+		switch before := (netstate.Sysctl{Key: op.Sysctl.Key, Value: v}); {
+		case ok && op.Stage == stageRestore:
+			cp.Restored = append(cp.Restored, before)
+		case ok:
+			cp.Sysctls = append(cp.Sysctls, before)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(sysctls)) {
+		if lost[sysctlLink(key)] {
+			cp.Restored = append(cp.Restored, netstate.Sysctl{Key: key, Value: sysctls[key]})
+		}
+	}
+	for i := range have.Links {
+		if l := &have.Links[i]; oursLink(l) {
+			cp.Links = append(cp.Links, *madeLink(l))
+		}
+	}
+	cp.Nft = nftTable(have.Nft)
 	for i := len(have.Rules) - 1; i >= 0; i-- {
 		// Of equal foreign rules a plan takes the last.
 		r := &have.Rules[i]
@@ -73,11 +102,16 @@ func (p *Plan) Checkpoint(have netstate.State, sysctls map[string]string) Checkp
 func Undo(cp Checkpoint, have netstate.State, sysctls map[string]string) Plan {
 	p := Plan{}
 	var s stages
+	links := make([]desired.Link, len(cp.Links))
+	for i := range cp.Links {
+		links[i].Link = cp.Links[i]
+	}
+	away := diffLinks(&p, &s, links, &have, nil, func(*netstate.Link) bool { return true })
 	routes := make([]desired.Route, len(cp.Routes))
 	for i := range cp.Routes {
 		routes[i].Route = cp.Routes[i]
 	}
-	diffRoutes(&p, &s, routes, have.Routes, false, func(*netstate.Route) bool { return true })
+	diffRoutes(&p, &s, routes, withoutLinks(&have, away), false, func(*netstate.Route) bool { return true })
 
 	rules := make([]desired.Rule, len(cp.Rules))
 	for i := range cp.Rules {
@@ -93,6 +127,13 @@ func Undo(cp Checkpoint, have netstate.State, sysctls map[string]string) Plan {
 		}
 		return apartSpans(shapes(own))
 	})
+	undoNft(&p, &s, cp.Nft, have.Nft)
+	for i := range cp.Restored {
+		setSysctl(&s, stageSysctls, &cp.Restored[i], sysctls, away, Op{})
+	}
+	for i := range cp.Sysctls {
+		setSysctl(&s, stageRestore, &cp.Sysctls[i], sysctls, away, Op{})
+	}
 	for i := range s {
 		for j := range s[i] {
 			switch op := &s[i][j]; {
@@ -104,66 +145,13 @@ func Undo(cp Checkpoint, have netstate.State, sysctls map[string]string) Plan {
 			}
 		}
 	}
-	for i := range cp.Sysctls {
-		v := &cp.Sysctls[i]
-		if now, ok := sysctls[v.Key]; !ok || now != v.Value {
-			op := Op{Change: netstate.Change{Verb: netstate.Replace, Sysctl: v}, Reason: "as it was before"}
-			if ok {
-				op.BeforeSysctl = &netstate.Sysctl{Key: v.Key, Value: now}
-			}
-			s.add(stageSysctls, op)
-		}
-	}
 	p.Ops = s.list()
 	return p
 }
 
-// The first and the last line of a checkpoint's text. Undo removes what a
-// checkpoint does not name, so one that was cut short must not be read.
-const (
-	checkpointHead = "checkpoint 1"
-	checkpointTail = "end"
-)
-
-// MarshalText writes the checkpoint, an object a line in netstate's text form,
-// between a first and a last line.
-func (cp Checkpoint) MarshalText() ([]byte, error) {
-	b := []byte(checkpointHead + "\n")
-	for _, v := range cp.Sysctls {
-		b, _ = v.AppendText(b)
-		b = append(b, '\n')
-	}
-	b, _ = netstate.State{Rules: cp.Rules, Routes: cp.Routes}.AppendText(b)
-	return append(b, checkpointTail+"\n"...), nil
-}
-
-// UnmarshalText reads what MarshalText writes. Text that is not whole is refused.
-func (cp *Checkpoint) UnmarshalText(text []byte) error {
-	body, ok := bytes.CutPrefix(text, []byte(checkpointHead+"\n"))
-	if !ok {
-		return errors.New("read a checkpoint: it does not begin with `" + checkpointHead + "`")
-	}
-	body, ok = bytes.CutSuffix(body, []byte(checkpointTail+"\n"))
-	if !ok || len(body) > 0 && body[len(body)-1] != '\n' {
-		return errors.New("read a checkpoint: it does not end with `" + checkpointTail + "`: it was not written to its end")
-	}
-	var c Checkpoint
-	for bytes.HasPrefix(body, []byte("sysctl ")) {
-		line, rest, _ := bytes.Cut(body, []byte("\n"))
-		v, err := netstate.ParseSysctl(string(line))
-		if err != nil {
-			return fmt.Errorf("read a checkpoint: %w", err)
-		}
-		c.Sysctls, body = append(c.Sysctls, v), rest
-	}
-	s, err := netstate.ParseState(string(body))
-	if err != nil {
-		return fmt.Errorf("read a checkpoint: %w", err)
-	}
-	if len(s.Links)+len(s.Addrs)+len(s.Nexthops) > 0 {
-		return errors.New("read a checkpoint: it names objects other than rules, routes and sysctls")
-	}
-	c.Rules, c.Routes = s.Rules, s.Routes
-	*cp = c
-	return nil
+// Makes says whether an undo may have to make the link of a sysctl first. One of
+// any other link that is gone needs no putting back.
+func (cp *Checkpoint) Makes(sysctl string) bool {
+	link := sysctlLink(sysctl)
+	return slices.ContainsFunc(cp.Links, func(l netstate.Link) bool { return l.Name == link })
 }

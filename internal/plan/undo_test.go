@@ -110,7 +110,7 @@ func TestCheckpointText(t *testing.T) {
 			t.Errorf("a checkpoint that was cut after %d of %d bytes was read", n, len(text))
 		}
 	}
-	for _, bad := range []string{"checkpoint 1\nrule x\nend\n", "checkpoint 1\nsysctl a\nend\n", "checkpoint 1\nlink 1 eth0\nend\n", "checkpoint 2\nend\n"} {
+	for _, bad := range []string{"checkpoint 1\nrule x\nend\n", "checkpoint 1\nsysctl a\nend\n", "checkpoint 2\naddr 10.0.0.1/8 dev eth0\nend\n", "checkpoint 3\nend\n"} {
 		if err := new(Checkpoint).UnmarshalText([]byte(bad)); err == nil || !strings.HasPrefix(err.Error(), "read a checkpoint: ") {
 			t.Errorf("%q: %v", bad, err)
 		}
