@@ -1,0 +1,148 @@
+package explain
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/viarule/viarule/internal/netstate"
+	"github.com/viarule/viarule/internal/sim"
+)
+
+// summary is the closing sentence: what becomes of the packet, by which rule, table
+// and object, or what drops it.
+func summary(a *Answer) string {
+	var by []string
+	if a.Rule != nil {
+		by = append(by, fmt.Sprintf("rule %d", *a.Rule))
+	}
+	if a.Table != "" {
+		by = append(by, "table "+a.Table)
+	}
+	if a.WantedBy != "" {
+		by = append(by, "wanted by "+a.WantedBy)
+	}
+	if a.Cause == causes[sim.ReverseFilter] {
+		by = append(by, "in the check of the source")
+	}
+	behind := ""
+	if len(by) > 0 {
+		behind = " (" + strings.Join(by, ", ") + ")"
+	}
+	switch a.Verdict {
+	case "dropped":
+		return "dropped: " + a.Reason + behind
+	case "unknown":
+		s := "unknown: " + a.Reason
+		if a.Otherwise != "" && a.Otherwise != "dropped" {
+			s += "; if it is let pass as it is: " + a.Otherwise + wayText(a) + behind
+		}
+		return s
+	case "delivered":
+		return "delivered to this host" + behind
+	}
+	return a.Verdict + wayText(a) + behind
+}
+
+func wayText(a *Answer) string {
+	if len(a.Ways) > 0 {
+		parts := make([]string, len(a.Ways))
+		for i, w := range a.Ways {
+			parts[i] = hopText(w.OIF, w.Via)
+		}
+		return " by one of these, as the hash of the flow picks: " + strings.Join(parts, ", ")
+	}
+	if a.OIF == "" {
+		return ""
+	}
+	s := " by " + hopText(a.OIF, a.Via)
+	if a.Source != "" {
+		s += " from " + a.Source
+	}
+	return s
+}
+
+func hopText(dev, via string) string {
+	if via == "" {
+		return dev
+	}
+	return dev + " via " + via
+}
+
+// astray adds to an answer that leaves by another link than the packet came in by
+// what that means, and what mends it.
+func (e *Explainer) astray(request, back *sim.Packet, a *sim.Answer, out *Answer) {
+	v := a.Verdict
+	if v == sim.Unknown {
+		v = a.Otherwise
+	}
+	if request.IIF == "" || v != sim.Forwarded && v != sim.Sent || a.Dev == request.IIF || e.sameBridge(a.Dev, request.IIF) {
+		return
+	}
+	out.Summary += fmt.Sprintf("; that is not the way by which the packet came in (%s): a stateful firewall or a provider's source filter on that way drops it", request.IIF)
+	if out.Cure == "" {
+		out.Cure = fmt.Sprintf("an ExternalNetwork with interface: {name: %s}, addresses that hold %s and that network's gateway makes the answer leave by %s", request.IIF, back.From, request.IIF)
+	}
+}
+
+// sameBridge says whether one of the links is the bridge of the other.
+func (e *Explainer) sameBridge(a, b string) bool {
+	la, lb := e.world.Link(a), e.world.Link(b)
+	return la != nil && la.Master == b || lb != nil && lb.Master == a
+}
+
+// cure says what would have to change for a packet that is dropped. What can be
+// tried is tried by simulation before it is named.
+func (e *Explainer) cure(p *sim.Packet, a *sim.Answer) string {
+	family := "ipv4"
+	if p.Family() == netstate.IPv6 {
+		family = "ipv6"
+	}
+	switch a.Cause {
+	case sim.ReverseFilter:
+		return e.cureFilter(p, a)
+	case sim.NotForwarding:
+		if family == "ipv6" {
+			return "sysctl -w net.ipv6.conf.all.forwarding=1"
+		}
+		return "sysctl -w net.ipv4.ip_forward=1 (all links), or net/ipv4/conf/" + p.IIF + "/forwarding=1 (this one)"
+	case sim.OwnSource:
+		return "if the sender is right to use it: sysctl net/ipv4/conf/" + p.IIF + "/accept_local=1; else two hosts have the address"
+	case sim.LinkDown:
+		return "ip link set " + p.IIF + " up"
+	case sim.NoIPv6:
+		return "sysctl net/ipv6/conf/" + p.IIF + "/disable_ipv6=0"
+	case sim.NoRoute:
+		return fmt.Sprintf("a route to %s in a table that its rules look up; a RoutingPolicy can add it", p.To)
+	case sim.RejectRoute:
+		if r := a.Decision.Route; r != nil && r.Protocol == netstate.ProtocolObject && r.To.Bits() == 0 {
+			return "the table fails closed since the routes before this one are missing (a link that is down or was): `viarule status` says which; `viarule apply` again puts them back"
+		}
+	}
+	return ""
+}
+
+// cureFilter tries what may make the source check pass.
+func (e *Explainer) cureFilter(p *sim.Packet, a *sim.Answer) string {
+	c := a.Check
+	try := func(key, value string) bool {
+		in := e.in
+		in.Sysctls = make([]netstate.Sysctl, 0, len(e.in.Sysctls)+1)
+		for _, s := range e.in.Sysctls {
+			if s.Key != key {
+				in.Sysctls = append(in.Sysctls, s)
+			}
+		}
+		in.Sysctls = append(in.Sysctls, netstate.Sysctl{Key: key, Value: value})
+		got := sim.New(&in).Run(*p, sim.Conn{})
+		return got.Verdict != sim.Dropped
+	}
+	conf := "net/ipv4/conf/" + c.In + "/"
+	if a.Mark != 0 && try(conf+"src_valid_mark", "1") {
+		return "sysctl " + conf + "src_valid_mark=1: the check then sees the packet's mark, and finds the way back by " + c.In
+	}
+	object := fmt.Sprintf("an ExternalNetwork with interface: {name: %s} and that network's gateway gives answers their way back, and keeps the filter", c.In)
+	if try(conf+"rp_filter", "2") {
+		return object + "; with reversePathFilter: Loose (rp_filter=2) any way back counts"
+	}
+	return object
+}
