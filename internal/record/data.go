@@ -138,11 +138,26 @@ func (d *dataReader) text(e *entry) (Object, error) {
 		return Object{}, err
 	}
 	o := Object{Ref: e.ref(), File: e.File, Line: e.Line, DeletionPolicy: e.Policy,
-		Tables: e.Tables, Sysctls: sortedSysctls(e.Sysctls), Text: make([]byte, e.Text)}
+		Tables: e.Tables, Links: e.Links, LinkSysctls: e.LinkSysctls, Nft: e.Nft, Sysctls: sortedSysctls(e.Sysctls), Text: make([]byte, e.Text)}
 	if _, err := d.file.ReadAt(o.Text, e.At); err != nil {
 		return Object{}, damaged(d.path, "%w", err)
 	}
 	return o, nil
+}
+
+// whole gives the object of an entry with what stands for it.
+func (d *dataReader) whole(e *entry) (Object, error) {
+	o, err := d.text(e)
+	if err != nil {
+		return Object{}, err
+	}
+	// A damaged index must not make a large list.
+	o.Rules = make([]netstate.Rule, 0, min(e.Rules, 1<<16))
+	o.Routes = make([]netstate.RouteKey, 0, min(e.Routes, 1<<20))
+	err = d.stands(e,
+		func(r netstate.Rule) { o.Rules = append(o.Rules, r) },
+		func(k netstate.RouteKey) { o.Routes = append(o.Routes, k) })
+	return o, err
 }
 
 // stands reads what stands for an entry's object.

@@ -96,6 +96,7 @@ func TestDamage(t *testing.T) {
 				t.Errorf("%q: error does not name the place: %v", bad, err)
 			}
 			_, _ = n.List()
+			_, _ = n.Whole()
 			_, _, _ = n.Get(spec.Ref{Kind: spec.KindRoutingPolicy, Name: "one"})
 		}
 		for i := range good {
@@ -139,8 +140,8 @@ func TestForeignFolders(t *testing.T) {
 		}, "more than"},
 		{"index of a newer viarule", func(t *testing.T, s Store) {
 			must(t, os.MkdirAll(s.NamespaceDir(1), 0o700))
-			must(t, os.WriteFile(filepath.Join(s.NamespaceDir(1), "index.json"), []byte(`{"version":2}`), 0o600))
-		}, "its format is not known: it is 2, and this viarule knows 1; use the viarule that wrote it"},
+			must(t, os.WriteFile(filepath.Join(s.NamespaceDir(1), "index.json"), []byte(`{"version":3}`), 0o600))
+		}, "its format is not known: it is 3, and this viarule knows 1 to 2; use the viarule that wrote it"},
 		{"data file outside", func(t *testing.T, s Store) {
 			must(t, os.MkdirAll(s.NamespaceDir(1), 0o700))
 			must(t, os.WriteFile(filepath.Join(s.NamespaceDir(1), "index.json"),
@@ -200,6 +201,7 @@ func FuzzStands(f *testing.F) {
 }
 
 func FuzzIndex(f *testing.F) {
+	f.Add([]byte(`{"version":2,"next":2,"now":{"objects":[{"kind":"K","name":"n","data":"o-1","text":3,"links":["a"],"nft":true}]}}`))
 	f.Add([]byte(`{"version":1,"next":2,"now":{"objects":[{"kind":"K","name":"n","data":"o-1","text":3}]},"before":{}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		x, err := decodeIndex(data)

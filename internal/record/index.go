@@ -19,8 +19,11 @@ import (
 const (
 	indexFile = "index.json"
 	dataName  = "o-"
-	// formatVersion is raised when an older viarule could misread the files.
-	formatVersion = 1
+	// formatVersion is raised when an older viarule could misread the files. In
+	// version 1 no object had links or a part in a table of nftables, of which
+	// its viarule would lose track; it reads as it is.
+	formatVersion = 2
+	oldestVersion = 1
 	// maxIndex bounds what is read of an index; an object takes about 200 bytes.
 	maxIndex = 64 << 20
 )
@@ -55,12 +58,16 @@ type entry struct {
 	Policy  spec.DeletionPolicy `json:"deletionPolicy,omitempty"`
 	Tables  map[string]uint32   `json:"tables,omitempty"`
 	Sysctls map[string]string   `json:"sysctls,omitempty"`
-	Data    string              `json:"data"`
-	At      int64               `json:"at,omitempty"`
-	Text    int64               `json:"text"`
-	Size    int64               `json:"size"`
-	Rules   int                 `json:"rules,omitempty"`
-	Routes  int                 `json:"routes,omitempty"`
+	Links   []string            `json:"links,omitempty"`
+	// LinkSysctls are keys of sysctls of Links.
+	LinkSysctls []string `json:"linkSysctls,omitempty"`
+	Nft         bool     `json:"nft,omitempty"`
+	Data        string   `json:"data"`
+	At          int64    `json:"at,omitempty"`
+	Text        int64    `json:"text"`
+	Size        int64    `json:"size"`
+	Rules       int      `json:"rules,omitempty"`
+	Routes      int      `json:"routes,omitempty"`
 }
 
 // place tells entries apart.
@@ -183,33 +190,50 @@ func openRegular(path string) (*os.File, int64, error) {
 
 // load reads the index. No folder or no index is an empty one.
 func (n Namespace) load() (*index, error) {
+	path := filepath.Join(n.Dir(), indexFile)
+	data, err := n.read(path, maxIndex)
+	switch {
+	case err != nil:
+		return nil, err
+	case data == nil:
+		return &index{Version: formatVersion}, nil
+	}
+	x, err := decodeIndex(data)
+	if err != nil {
+		return nil, unreadable(path, err)
+	}
+	return x, nil
+}
+
+// read reads a file of the namespace's, of limit bytes at most; nil: there is none.
+func (n Namespace) read(path string, limit int64) ([]byte, error) {
 	if err := n.store.checkDir(); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(n.Dir(), indexFile)
 	f, size, err := openRegular(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &index{Version: formatVersion}, nil
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
 		return nil, err
 	}
 	defer f.Close()
-	if size > maxIndex {
-		return nil, damaged(path, "it has %d bytes, more than %d", size, maxIndex)
+	if size > limit {
+		return nil, damaged(path, "it has %d bytes, more than %d", size, limit)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxIndex))
+	data, err := io.ReadAll(io.LimitReader(f, limit))
 	if err != nil {
 		return nil, &Error{path, err, ""}
 	}
-	x, err := decodeIndex(data)
-	switch {
-	case errors.Is(err, errVersion):
-		return nil, &Error{path, err, "use the viarule that wrote it"}
-	case err != nil:
-		return nil, damaged(path, "%w", err)
+	return data, nil
+}
+
+// unreadable says what is to be done about a file whose content was refused.
+func unreadable(path string, err error) error {
+	if errors.Is(err, errVersion) {
+		return &Error{path, err, "use the viarule that wrote it"}
 	}
-	return x, nil
+	return damaged(path, "%w", err)
 }
 
 var errVersion = errors.New("its format is not known")
@@ -220,8 +244,8 @@ func decodeIndex(data []byte) (*index, error) {
 	if err := json.Unmarshal(data, &x); err != nil {
 		return nil, err
 	}
-	if x.Version != formatVersion {
-		return nil, fmt.Errorf("%w: it is %d, and this viarule knows %d", errVersion, x.Version, formatVersion)
+	if x.Version < oldestVersion || x.Version > formatVersion {
+		return nil, fmt.Errorf("%w: it is %d, and this viarule knows %d to %d", errVersion, x.Version, oldestVersion, formatVersion)
 	}
 	for _, e := range x.all() {
 		switch number, ok := strings.CutPrefix(e.Data, dataName); {
@@ -276,23 +300,30 @@ func (n Namespace) retry(read func(*index, *dataReader) error) error {
 // save replaces the index by rename. The temporary file has a fixed name: the
 // caller holds the lock, and one that a killed process left is overwritten.
 func (n Namespace) save(x *index) error {
-	path := filepath.Join(n.Dir(), indexFile)
-	data, err := json.Marshal(x)
+	return replaceJSON(filepath.Join(n.Dir(), indexFile), x, maxIndex)
+}
+
+// replaceJSON puts a value into a file at one instant; it may take limit bytes.
+func replaceJSON(path string, v any, limit int) error {
+	data, err := json.Marshal(v)
 	if err != nil {
 		return &Error{path, err, ""}
 	}
-	if len(data) > maxIndex {
-		return &Error{path, fmt.Errorf("the records of this namespace would take more than %d MiB", maxIndex>>20), ""}
+	if len(data) > limit {
+		return &Error{path, fmt.Errorf("what is to be recorded of this namespace would take more than %d MiB", limit>>20), ""}
 	}
-	temp := path + ".new"
+	temp := path + newSuffix
 	if err := writeNew(temp, func(f *os.File) error { _, err := f.Write(data); return err }); err != nil {
 		return err
 	}
 	if err := os.Rename(temp, path); err != nil {
-		return &Error{path, err, ""}
+		return &Error{path, cause(err), ""}
 	}
 	return nil
 }
+
+// newSuffix is behind the names of files that are about to replace others.
+const newSuffix = ".new"
 
 // writeNew writes a file that is not there, or that a killed process left.
 func writeNew(path string, write func(*os.File) error) error {

@@ -115,7 +115,7 @@ func (n Namespace) removeIfEmpty() {
 	if err != nil {
 		return
 	}
-	known := []string{indexFile, indexFile + ".new", lockFile}
+	known := []string{indexFile, indexFile + newSuffix, attachmentFile + newSuffix, lockFile}
 	for _, f := range list {
 		if !slices.Contains(known, f.Name()) {
 			return

@@ -25,7 +25,8 @@
 // ns-COOKIE/index.json is the truth: it lists objects, sysctls and the names of
 // the data files (o-NUMBER), and is replaced by rename. A data file holds, for
 // each object of one Stage, the YAML text and, a line each in netstate's text
-// form, the rules and routes that stand for it; it never changes once it is
+// form, the rules and routes that stand for it (links and the table of nftables
+// are in the index: they are few); it never changes once it is
 // written, and one that no index names is rubbish of a killed process, cleared
 // at the next Stage.
 // No file is named after an object. Everything is readable by root only.
@@ -57,7 +58,14 @@ type Object struct {
 	// them out.
 	Rules  []netstate.Rule
 	Routes []netstate.RouteKey
-	// Sysctls are the values that the object asks for.
+	// Links are the names of the links that viarule made for the object, and
+	// LinkSysctls the keys that it gave values to on them. They go with the link,
+	// so nothing is put back.
+	Links       []string
+	LinkSysctls []string
+	// Nft says that the object has a part in the table of nftables.
+	Nft bool
+	// Sysctls are the values that the object asks for, on what was there before.
 	Sysctls []netstate.Sysctl
 }
 
@@ -146,6 +154,27 @@ func (n Namespace) List() ([]Object, error) {
 	return out, nil
 }
 
+// Whole returns the objects that are wanted with all that stands for them, in the
+// order in which they were recorded first.
+func (n Namespace) Whole() ([]Object, error) {
+	var out []Object
+	err := n.retry(func(x *index, d *dataReader) error {
+		out = make([]Object, 0, len(x.Now.Objects))
+		for i := range x.Now.Objects {
+			o, err := d.whole(&x.Now.Objects[i])
+			if err != nil {
+				return err
+			}
+			out = append(out, o)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // Get returns the record of one wanted object, whole. ok says whether there is
 // one.
 func (n Namespace) Get(ref spec.Ref) (o Object, ok bool, err error) {
@@ -154,14 +183,8 @@ func (n Namespace) Get(ref spec.Ref) (o Object, ok bool, err error) {
 		if ok = e != nil; !ok {
 			return nil
 		}
-		if o, err = d.text(e); err != nil {
-			return err
-		}
-		o.Rules = make([]netstate.Rule, 0, min(e.Rules, 1<<16))
-		o.Routes = make([]netstate.RouteKey, 0, min(e.Routes, 1<<20))
-		return d.stands(e,
-			func(r netstate.Rule) { o.Rules = append(o.Rules, r) },
-			func(k netstate.RouteKey) { o.Routes = append(o.Routes, k) })
+		o, err = d.whole(e)
+		return err
 	})
 	if err != nil {
 		return Object{}, false, err
@@ -173,6 +196,8 @@ func (n Namespace) Get(ref spec.Ref) (o Object, ok bool, err error) {
 type Claims struct {
 	Rules  map[netstate.Rule]bool
 	Routes map[netstate.RouteKey]bool
+	Links  map[string]bool
+	Nft    bool // the table of nftables
 }
 
 // Claims returns the union of what stands for the objects that are wanted, for
@@ -190,8 +215,12 @@ func (n Namespace) Claims() (Claims, error) {
 		}
 		// A damaged index must not make a large map.
 		rules, routes = min(rules, 1<<20), min(routes, 1<<20)
-		c = Claims{make(map[netstate.Rule]bool, rules), make(map[netstate.RouteKey]bool, routes)}
+		c = Claims{Rules: make(map[netstate.Rule]bool, rules), Routes: make(map[netstate.RouteKey]bool, routes), Links: map[string]bool{}}
 		for _, e := range entries {
+			for _, name := range e.Links {
+				c.Links[name] = true
+			}
+			c.Nft = c.Nft || e.Nft
 			err := d.stands(e,
 				func(r netstate.Rule) { c.Rules[r] = true },
 				func(k netstate.RouteKey) { c.Routes[k] = true })

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ import (
 )
 
 // object builds a record from text: `rule ...` lines, `route ...` keys,
-// `table NAME N`, `sysctl KEY = VALUE`.
+// `table NAME N`, `sysctl KEY = VALUE`, `link NAME SYSCTL...`, `nft`.
 func object(t *testing.T, name, text string) Object {
 	t.Helper()
 	o := Object{Ref: spec.Ref{Kind: spec.KindRoutingPolicy, Name: name}, File: "a.yaml", Line: 3,
@@ -43,6 +44,10 @@ func object(t *testing.T, name, text string) Object {
 			o.Tables[f[1]] = id
 		case f[0] == "sysctl":
 			o.Sysctls = append(o.Sysctls, netstate.Sysctl{Key: f[1], Value: f[3]})
+		case f[0] == "link":
+			o.Links, o.LinkSysctls = append(o.Links, f[1]), append(o.LinkSysctls, f[2:]...)
+		case f[0] == "nft":
+			o.Nft = true
 		default:
 			t.Fatalf("what is %q?", line)
 		}
@@ -57,14 +62,27 @@ func text(t *testing.T, n Namespace) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	whole, err := n.Whole()
+	if err != nil || len(whole) != len(list) {
+		t.Fatal(len(whole), err)
+	}
 	var b strings.Builder
-	for _, o := range list {
+	for i, o := range list {
 		full, ok, err := n.Get(o.Ref)
 		if err != nil || !ok {
 			t.Fatal(ok, err)
 		}
+		if !reflect.DeepEqual(whole[i], full) {
+			t.Errorf("Whole has %+v, and Get %+v", whole[i], full)
+		}
 		fmt.Fprintf(&b, "%s %q\n", o.Ref.Name, full.Text)
 		writeLines(&b, full.Rules, full.Routes)
+		if len(full.Links) > 0 {
+			fmt.Fprintln(&b, "link", strings.Join(append(full.Links, full.LinkSysctls...), " "))
+		}
+		if full.Nft {
+			fmt.Fprintln(&b, "nft")
+		}
 	}
 	sysctls, err := n.Sysctls()
 	if err != nil {
@@ -88,6 +106,12 @@ func claims(t *testing.T, n Namespace) string {
 	}
 	var b strings.Builder
 	writeLines(&b, slices.Collect(maps.Keys(c.Rules)), slices.Collect(maps.Keys(c.Routes)))
+	for _, name := range slices.Sorted(maps.Keys(c.Links)) {
+		fmt.Fprintln(&b, "link", name)
+	}
+	if c.Nft {
+		fmt.Fprintln(&b, "nft")
+	}
 	return b.String()
 }
 
@@ -242,5 +266,47 @@ func TestEmptyNamespaceLeavesNothing(t *testing.T) {
 	must(t, l.Unlock())
 	if _, err := os.Stat(filepath.Join(n.Dir(), "journal")); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLinksAndNft: they are claimed as rules and routes are, by what is wanted and
+// by what an unfinished change left, and make no entry among the sysctls.
+func TestLinksAndNft(t *testing.T) {
+	n := Store{Dir: t.TempDir()}.Namespace(1)
+	l := lock(t, n)
+	const key = "net/ipv4/conf/eth0.100/src_valid_mark"
+	must(t, l.Stage(Change{Put: []Object{object(t, "a", "link eth0.100 "+key+"\nnft"), object(t, "b", "nft")}}))
+	must(t, l.Commit())
+	want := fmt.Sprintf("a %q\nlink eth0.100 %s\nnft\nb %q\nnft\n", "kind: RoutingPolicy # a\n", key, "kind: RoutingPolicy # b\n")
+	if got := text(t, n); got != want {
+		t.Errorf("the records say\n%snot\n%s", got, want)
+	}
+	must(t, l.Stage(Change{Put: []Object{object(t, "a", "link eth0.101")}, Remove: []spec.Ref{{Kind: spec.KindRoutingPolicy, Name: "b"}}}))
+	if got, want := claims(t, n), "link eth0.100\nlink eth0.101\nnft\n"; got != want {
+		t.Errorf("on the way, claimed are\n%snot\n%s", got, want)
+	}
+	must(t, l.Commit())
+	if got, want := claims(t, n), "link eth0.101\n"; got != want {
+		t.Errorf("afterwards, claimed are\n%snot\n%s", got, want)
+	}
+}
+
+// TestVersion1 reads the index of a viarule that knew no links, and writes its own.
+func TestVersion1(t *testing.T) {
+	n := Store{Dir: t.TempDir()}.Namespace(1)
+	l := lock(t, n)
+	must(t, l.Stage(Change{Put: []Object{object(t, "a", "")}}))
+	must(t, l.Commit())
+	path := filepath.Join(n.Dir(), indexFile)
+	data, err := os.ReadFile(path)
+	must(t, err)
+	must(t, os.WriteFile(path, []byte(strings.Replace(string(data), `"version":2`, `"version":1`, 1)), 0o600))
+	list, err := n.List()
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	must(t, l.Stage(Change{Put: []Object{object(t, "b", "nft")}}))
+	if data, err = os.ReadFile(path); err != nil || !strings.Contains(string(data), `"version":2`) {
+		t.Errorf("the index is %s, %v", data, err)
 	}
 }

@@ -152,7 +152,7 @@ func (s set) with(c Change, entries []entry) (set, error) {
 
 func newEntry(o *Object) entry {
 	e := entry{Kind: o.Ref.Kind, Name: o.Ref.Name, File: o.File, Line: o.Line, Policy: o.DeletionPolicy,
-		Tables: o.Tables, Text: int64(len(o.Text)), Rules: len(o.Rules), Routes: len(o.Routes)}
+		Tables: o.Tables, Links: o.Links, LinkSysctls: o.LinkSysctls, Nft: o.Nft, Text: int64(len(o.Text)), Rules: len(o.Rules), Routes: len(o.Routes)}
 	for _, s := range o.Sysctls {
 		if e.Sysctls == nil {
 			e.Sysctls = make(map[string]string, len(o.Sysctls))

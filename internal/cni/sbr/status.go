@@ -1,0 +1,62 @@
+package sbr
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	"golang.org/x/sys/unix"
+
+	"github.com/viarule/viarule/internal/kernel"
+)
+
+// status says whether the plugin can work here.
+func (p *plugin) status(_ *config, _ *skel.CmdArgs) (did string, err error) {
+	if err := p.usable(); err != nil {
+		return "", types.NewError(types.ErrPluginNotAvailable, "the plugin cannot work here: "+err.Error(), "")
+	}
+	return "", nil
+}
+
+// usable says why the plugin cannot work here.
+func (p *plugin) usable() error {
+	if err := privileged(); err != nil {
+		return err
+	}
+	conn, err := kernel.Open("")
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.Cookie(); err != nil {
+		return err
+	}
+	v, err := conn.View(p.ctx)
+	if err != nil {
+		return err
+	}
+	n := 0
+	if _, err := v.Those(p.ctx, func(*kernel.RuleHead) bool { n++; return false }); err != nil {
+		return err
+	}
+	if n == 0 {
+		return fmt.Errorf("this kernel has no policy routing: there is not one rule")
+	}
+	return p.store.Usable()
+}
+
+// privileged says which rights this process lacks: to enter namespaces, and to change
+// their rules.
+func privileged() error {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var has [2]unix.CapUserData // 64 bits
+	if err := unix.Capget(&head, &has[0]); err != nil {
+		return fmt.Errorf("look at the capabilities of this process: %w", err)
+	}
+	const both = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_SYS_ADMIN
+	if has[0].Effective&both != both {
+		return errors.New("it needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN)")
+	}
+	return nil
+}
