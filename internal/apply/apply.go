@@ -326,20 +326,23 @@ func (r *runner) all(ctx context.Context, ops []plan.Op) (first error) {
 }
 
 // sysctls reads those of the checkpoint. One that is no longer there (its link is
-// gone) needs no putting back, and is left out of the checkpoint.
+// gone) needs no putting back, and is left out of the checkpoint, unless the link
+// comes back too.
 func (r *runner) sysctls(cp plan.Checkpoint) (plan.Checkpoint, map[string]string) {
-	present := make(map[string]string, len(cp.Sysctls))
-	var there []netstate.Sysctl
-	for _, s := range cp.Sysctls {
-		v, err := r.k.ReadSysctl(s.Key)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+	present := make(map[string]string, len(cp.Sysctls)+len(cp.Restored))
+	read := func(list []netstate.Sysctl) (there []netstate.Sysctl) {
+		for _, s := range list {
+			v, err := r.k.ReadSysctl(s.Key)
+			if errors.Is(err, fs.ErrNotExist) && !cp.Makes(s.Key) {
+				continue
+			}
+			if err == nil {
+				present[s.Key] = v
+			}
+			there = append(there, s)
 		}
-		if err == nil {
-			present[s.Key] = v
-		}
-		there = append(there, s)
+		return there
 	}
-	cp.Sysctls = there
+	cp.Sysctls, cp.Restored = read(cp.Sysctls), read(cp.Restored)
 	return cp, present
 }

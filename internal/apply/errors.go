@@ -34,7 +34,7 @@ func (e *Error) Unwrap() []error {
 // OpError is a write that the kernel refused.
 type OpError struct {
 	Op        string // add, replace, delete, set
-	Object    string // the rule, route or sysctl, in netstate's text form
+	Object    string // in netstate's text form; a table of nftables by its name
 	Err       error  // the errno, or what stood before it
 	KernelMsg string // the kernel's own words; may be empty
 	Origin    desired.Origin
@@ -114,6 +114,13 @@ func name(c *netstate.Change) (verb, object string) {
 		object = c.Nexthop.String()
 	case c.Sysctl != nil:
 		verb, object = "set", c.Sysctl.String()
+	case c.Link != nil:
+		object = plan.LinkText(c.Link, nil)
+		if c.Verb == netstate.Replace {
+			verb = "set"
+		}
+	case c.Nft != nil:
+		object = plan.NftName(c.Nft)
 	}
 	return verb, object
 }
@@ -144,6 +151,10 @@ func kindOf(c *netstate.Change) string {
 		return "route"
 	case c.Nexthop != nil:
 		return "next hop"
+	case c.Link != nil:
+		return "link"
+	case c.Nft != nil:
+		return "nftables table"
 	}
 	return "sysctl"
 }
@@ -188,7 +199,7 @@ func (e *UndoError) Unwrap() error { return e.Err }
 func listed(p *plan.Plan) string {
 	var parts []string
 	for i := 0; i < len(p.Ops) && len(parts) < maxListed; i++ {
-		parts = append(parts, p.Ops[i].Change.String())
+		parts = append(parts, p.Ops[i].Brief())
 	}
 	for i := 0; i < len(p.Conflicts) && len(parts) < maxListed; i++ {
 		parts = append(parts, found(&p.Conflicts[i]))
@@ -207,6 +218,10 @@ func found(f *plan.Finding) string {
 		return f.Rule.String() + ": " + f.What
 	case f.Route != nil:
 		return f.Route.String() + ": " + f.What
+	case f.Link != nil:
+		return plan.LinkText(f.Link, nil) + ": " + f.What
+	case f.Nft != nil:
+		return plan.NftName(f.Nft) + ": " + f.What
 	}
 	return f.What
 }

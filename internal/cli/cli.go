@@ -104,7 +104,7 @@ It changes only what is its own.`,
 		&cobra.Group{ID: "look", Title: "Look:"}, &cobra.Group{ID: "try", Title: "Try out:"})
 	root.AddCommand(
 		a.applyCommand(), a.confirmCommand(), a.rollbackCommand(), a.deleteCommand(),
-		a.validateCommand(), a.planCommand(), a.statusCommand(), a.importCommand(),
+		a.validateCommand(), a.planCommand(), a.statusCommand(), a.importCommand(), a.snapshotCommand(), a.explainCommand(), a.doctorCommand(), a.lintCommand(),
 		a.labCommand(), a.manCommand(root), a.guardCommand(),
 	)
 	return root

@@ -2,9 +2,11 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/viarule/viarule/internal/explain"
 	"github.com/viarule/viarule/internal/host"
 	"github.com/viarule/viarule/internal/spec"
 )
@@ -58,10 +60,12 @@ func (a *app) statusCommand() *cobra.Command {
 		GroupID: "look",
 		Short:   "Say of each applied object whether the kernel still holds it",
 		Long: `Compares each applied object with the kernel: applied, drifted (and what
-differs), or in conflict (and with whose object). Lists what bears viarule's mark
-and belongs to no object. The exit status is 3 when anything is not as it should
-be.`,
+differs), or in conflict (and with whose object). In a pod's namespace it does the
+same for each attachment of the CNI plugin viarule-sbr. Lists what bears viarule's
+mark and belongs to no object or attachment. The exit status is 3 when anything is
+not as it should be.`,
 		Example: `  viarule status
+  viarule status --netns /proc/PID/ns/net     # of a pod
   viarule status --netns node1 -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -91,13 +95,13 @@ func (a *app) writeStatus(s *host.Status) error {
 			fmt.Fprintln(a.out, "  the last try to undo it failed:", p.Error)
 		}
 	}
-	if len(s.Objects) == 0 {
+	if len(s.Objects)+len(s.Attachments) == 0 {
 		fmt.Fprintln(a.out, "no object is applied in this namespace")
 	}
 	paint := painter(a.color(a.out))
 	for _, o := range s.Objects {
 		fmt.Fprintf(a.out, "%s  %s  %s\n", o.Object, paint(o.State), o.Summary)
-		for _, d := range o.Details {
+		for _, d := range slices.Concat(o.Details, o.Gateways) {
 			fmt.Fprintln(a.out, "  ", d)
 		}
 		if a.verbose {
@@ -106,6 +110,7 @@ func (a *app) writeStatus(s *host.Status) error {
 			}
 		}
 	}
+	a.writeAttachments(s)
 	for _, o := range s.Orphans {
 		fmt.Fprintln(a.out, "orphan:", o)
 	}
@@ -113,6 +118,29 @@ func (a *app) writeStatus(s *host.Status) error {
 		fmt.Fprintln(a.out, "orphans bear viarule's mark, and no record says whose they are; `viarule apply --prune` or `viarule delete --all` removes them")
 	}
 	return nil
+}
+
+// writeAttachments prints what CNI plugins made. Names of pods' interfaces are anybody's.
+func (a *app) writeAttachments(s *host.Status) {
+	paint := painter(a.color(a.out))
+	for i := range s.Attachments {
+		x := &s.Attachments[i]
+		fmt.Fprintf(a.out, "%s  %s  %s\n", explain.Printable(x.Name()), paint(x.State), explain.Printable(x.Summary))
+		for _, d := range x.Details {
+			fmt.Fprintln(a.out, "  ", explain.Printable(d))
+		}
+		if a.verbose {
+			for _, l := range x.Listing {
+				fmt.Fprintln(a.out, "  ", explain.Printable(l))
+			}
+		}
+	}
+	for _, o := range s.CNIOrphans {
+		fmt.Fprintf(a.out, "orphan: %s\n   %s\n", explain.Printable(o.Object), explain.Printable(o.Remove))
+	}
+	if len(s.CNIOrphans) > 0 {
+		fmt.Fprintln(a.out, "these bear the mark of viarule's CNI plugins (protocol 119), and no record says whose they are; apply and delete leave them alone. DEL of an attachment removes rules from its addresses; the commands remove the rest")
+	}
 }
 
 // painter colours the words that say how an object is.

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/viarule/viarule/internal/host"
+	"github.com/viarule/viarule/internal/impact"
 	"github.com/viarule/viarule/internal/plan"
 	"github.com/viarule/viarule/internal/spec"
 	"github.com/viarule/viarule/internal/specfile"
@@ -58,10 +59,15 @@ func (a *app) planCommand() *cobra.Command {
 		Short:   "Show what apply would change, as a diff, and change nothing",
 		Long: `Shows what apply would write to the kernel, in the order of the writes and in
 iproute2's words, each with the object and the line that asked for it. Reads the
-kernel and changes nothing.`,
+kernel and changes nothing.
+
+With --impact it also works out which packets would take another way, without sending
+any: classes of packets, what becomes of them now and then, and an example of each.
+"Made here" are packets of sockets that are not bound to a link, unless it says so.`,
 		Example: `  viarule plan -f policy.yaml
   viarule plan -f policy.yaml -v              # the compiled rule trees too
   viarule plan -f policy.yaml -o json | jq .ops
+  viarule plan -f policy.yaml --impact        # which packets go another way
   viarule plan -f policy.yaml --exit-code     # status 3 when there is something to do`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			objects, err := a.load(cmd, files, args)
@@ -86,6 +92,7 @@ kernel and changes nothing.`,
 	files.add(c)
 	c.Flags().BoolVar(&opt.Adopt, "adopt", false, "take over foreign rules and routes that are just what an object wants")
 	c.Flags().BoolVar(&opt.Prune, "prune", false, "remove what bears viarule's mark and belongs to no object")
+	c.Flags().BoolVar(&opt.Impact, "impact", false, "say which packets go another way afterwards, with an example each")
 	c.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 when there is something to change")
 	return c
 }
@@ -102,7 +109,26 @@ func (a *app) printPlan(p *host.Preview) error {
 	for _, n := range p.Notes {
 		fmt.Fprintln(a.out, "note:", n)
 	}
+	if p.Impact != nil {
+		a.writeImpact(p.Impact)
+	}
 	return nil
+}
+
+func (a *app) writeImpact(r *impact.Report) {
+	if len(r.Classes) == 0 && r.Left == 0 {
+		fmt.Fprintln(a.out, "nothing changes its way")
+	}
+	for i := range r.Classes {
+		c := &r.Classes[i]
+		fmt.Fprintf(a.out, "%s\n  now:   %s\n  then:  %s\n  as in: %s\n", c.Packets, c.Before, c.After, c.Example)
+	}
+	if r.More > 0 {
+		fmt.Fprintf(a.out, "and %d more classes of packets\n", r.More)
+	}
+	if r.Left > 0 {
+		fmt.Fprintf(a.out, "%d pairs of addresses were not tried, since that would take too long: packets between them may go another way too\n", r.Left)
+	}
 }
 
 func (a *app) writePlan(w io.Writer, p *plan.Plan, names host.Names) error {

@@ -37,7 +37,7 @@ func Undo(ctx context.Context, k Kernel, cp plan.Checkpoint) (left []string, err
 		return nil, err
 	}
 	for i := range undo.Rest.Ops {
-		left = append(left, undo.Rest.Ops[i].Change.String())
+		left = append(left, undo.Rest.Ops[i].Brief())
 	}
 	if undo.Err != nil {
 		left = append(left, undo.Err.Error())

@@ -12,6 +12,7 @@ import (
 	"github.com/viarule/viarule/internal/boot"
 	"github.com/viarule/viarule/internal/cutoff"
 	"github.com/viarule/viarule/internal/guard"
+	"github.com/viarule/viarule/internal/impact"
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/plan"
 	"github.com/viarule/viarule/internal/record"
@@ -22,6 +23,8 @@ import (
 type PlanOptions struct {
 	Adopt bool // take over foreign objects that equal wanted ones but for the mark
 	Prune bool // remove orphans
+	// Impact has Plan work out which packets go another way.
+	Impact bool
 }
 
 // ApplyOptions change what Apply does.
@@ -57,6 +60,22 @@ func (h *Host) Plan(ctx context.Context, objects []spec.Object, opt PlanOptions)
 	for _, f := range findings {
 		p.Notes = append(p.Notes, "apply will refuse this without --confirm or --allow-cut-off: "+f.String())
 	}
+	failed, err := h.broken(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range failed {
+		p.Notes = append(p.Notes, "apply will refuse this: "+x.String())
+	}
+	if opt.Impact {
+		h.progress("working out which packets go another way")
+		before, after, err := h.both(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		report := impact.Compare(before, after)
+		p.Impact = &report
+	}
 	return p, nil
 }
 
@@ -68,7 +87,11 @@ func (h *Host) Apply(ctx context.Context, objects []spec.Object, opt ApplyOption
 	}
 	c := change{put: objects, adopt: opt.Adopt, prune: opt.Prune}
 	return h.locked(ctx, "viarule apply", func(l *record.Lock) (*Result, error) {
-		return h.carryOut(ctx, l, c, opt, w)
+		r, err := h.carryOut(ctx, l, c, opt, w)
+		if err != nil || opt.Confirm > 0 || !madeLinkWithGateways(r.Plan, objects) {
+			return r, err
+		}
+		return h.askOnNewLinks(ctx, l, c, opt, r)
 	})
 }
 
@@ -181,6 +204,17 @@ func (h *Host) carryOut(ctx context.Context, l *record.Lock, c change, opt Apply
 		w.lap("checks")
 	}
 	r = h.result(d)
+	failed, err := h.broken(ctx, d)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(failed) > 0 && !c.lenient:
+		return nil, &ExpectationError{Failed: failed}
+	}
+	for _, x := range failed {
+		// At boot not every link is there yet, and a host without routes is worse.
+		r.Messages = append(r.Messages, "warning: "+x.String())
+	}
 	if d.plan.Empty() && recordsStand(d) {
 		// A process that was killed behind its last write left a change open.
 		open, err := l.Namespace().Pending()
@@ -276,13 +310,9 @@ func (d *draft) checkpoint() plan.Checkpoint {
 func (h *Host) rest(d *draft, have netstate.State) (plan.Plan, error) {
 	in := d.input
 	in.Have = have
-	in.Sysctls = make(map[string]string, len(d.input.Sysctls))
-	for key := range d.input.Sysctls {
-		v, err := h.kernel.ReadSysctl(key)
-		if err != nil {
-			return plan.Plan{}, err
-		}
-		in.Sysctls[key] = v
+	var err error
+	if in.Sysctls, err = h.presentSysctls(d); err != nil {
+		return plan.Plan{}, err
 	}
 	return plan.Diff(in), nil
 }

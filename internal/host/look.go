@@ -23,7 +23,9 @@ type situation struct {
 	state   netstate.State
 	names   rttables.Names
 	records []record.Object
-	facts   desired.Facts
+	// attachments are what CNI plugins made here.
+	attachments []record.Attachment
+	facts       desired.Facts
 }
 
 func (h *Host) look(ctx context.Context) (*situation, error) {
@@ -38,6 +40,11 @@ func (h *Host) look(ctx context.Context) (*situation, error) {
 	if s.records, err = h.records.List(); err != nil {
 		return nil, err
 	}
+	attached, err := h.records.Attachments()
+	if err != nil {
+		return nil, err
+	}
+	s.attachments = attached.List
 	return &s, h.gather(&s)
 }
 
@@ -52,7 +59,7 @@ func (h *Host) gather(s *situation) error {
 	if err != nil {
 		return err
 	}
-	f := desired.Facts{State: s.state, Names: map[string]uint32{}, OwnNames: map[string]bool{}, Used: elsewhere.Numbers, Neighbours: owner.MatchState(&s.state)}
+	f := desired.Facts{State: s.state, Names: map[string]uint32{}, OwnNames: map[string]bool{}, Used: elsewhere.Numbers, Attached: attachedTables(s.attachments), Neighbours: owner.MatchState(&s.state)}
 	for i := range s.records {
 		for name, id := range s.records[i].Tables {
 			f.Names[name] = id
@@ -114,6 +121,9 @@ func (h *Host) draft(ctx context.Context, c change, w *stopwatch) (*draft, error
 			}
 			d.objects = append(d.objects, o)
 		}
+	}
+	if err := h.surround(ctx, s, slices.Concat(d.objects, c.put)); err != nil {
+		return nil, err
 	}
 	if c.lenient {
 		d.objects = append(d.objects, c.put...)
@@ -186,16 +196,18 @@ func (h *Host) diff(d *draft) (err error) {
 	if err != nil {
 		return err
 	}
-	d.input.Recorded = plan.Recorded{Rules: claims.Rules, Routes: claims.Routes}
+	d.input.Recorded = plan.Recorded{Rules: claims.Rules, Routes: claims.Routes, Links: claims.Links, Nft: claims.Nft}
 	d.plan = plan.Diff(d.input)
 	return nil
 }
 
 // spare collects what the plan has to leave alone: what stands for objects that
 // are kept as they are, or that are removed with deletionPolicy Orphan. What is
-// wanted, too, by an object of the plan is not spared: Diff finds it there.
+// wanted, too, by an object of the plan is not spared: Diff finds it there. The
+// table of nftables is written as a whole, so it is spared only as long as no
+// object of the plan has a part in it; the others' parts then go.
 func (h *Host) spare(d *draft) (plan.Recorded, error) {
-	out := plan.Recorded{Rules: map[netstate.Rule]bool{}, Routes: map[netstate.RouteKey]bool{}}
+	out := plan.Recorded{Rules: map[netstate.Rule]bool{}, Routes: map[netstate.RouteKey]bool{}, Links: map[string]bool{}}
 	for i := range d.before.records {
 		r := &d.before.records[i]
 		orphaned := r.DeletionPolicy == spec.OrphanPolicy && slices.Contains(d.change.remove, r.Ref) && !d.change.everything
@@ -212,6 +224,10 @@ func (h *Host) spare(d *draft) (plan.Recorded, error) {
 		for _, key := range whole.Routes {
 			out.Routes[key] = true
 		}
+		for _, name := range whole.Links {
+			out.Links[name] = true
+		}
+		out.Nft = out.Nft || whole.Nft
 	}
 	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"maps"
 	"slices"
 	"time"
@@ -17,7 +18,7 @@ import (
 // draftRecords works out the records that go with the draft, and which sysctls
 // it has to read and to put back.
 func (h *Host) draftRecords(d *draft) error {
-	d.stands = standing(d)
+	d.stands = whatStands(d)
 	d.records = record.Change{Remove: d.change.remove, Path: h.netnsPath()}
 	for i := range d.change.put {
 		d.records.Put = append(d.records.Put, *d.stands[d.change.put[i].Ref])
@@ -39,15 +40,17 @@ func (d *draft) recordNeighbours() {
 		put[d.records.Put[i].Ref] = true
 	}
 	for i := range d.plan.Ops {
-		if o := d.plan.Ops[i].Origin.Object; o != nil && !put[o.Ref] {
-			put[o.Ref] = true
-			d.records.Put = append(d.records.Put, *d.stands[o.Ref])
+		for _, asker := range d.plan.Ops[i].Askers() {
+			if ref := asker.Object.Ref; !put[ref] {
+				put[ref] = true
+				d.records.Put = append(d.records.Put, *d.stands[ref])
+			}
 		}
 	}
 }
 
-// standing collects what stands for each object of the draft.
-func standing(d *draft) map[spec.Ref]*record.Object {
+// whatStands collects what stands for each object of the draft.
+func whatStands(d *draft) map[spec.Ref]*record.Object {
 	out := make(map[spec.Ref]*record.Object, len(d.objects))
 	of := make(map[*spec.Object]*record.Object, len(d.objects))
 	for i := range d.objects {
@@ -83,17 +86,34 @@ func standing(d *draft) map[spec.Ref]*record.Object {
 	}
 	for i := range w.Sysctls {
 		r := of[w.Sysctls[i].Origin.Object]
+		if w.Sysctls[i].Made {
+			r.LinkSysctls = append(r.LinkSysctls, w.Sysctls[i].Key)
+			continue
+		}
 		r.Sysctls = append(r.Sysctls, w.Sysctls[i].Sysctl)
+	}
+	for i := range w.Links {
+		r := of[w.Links[i].Origin.Object]
+		r.Links = append(r.Links, w.Links[i].Name)
+	}
+	if w.Nft != nil {
+		for _, o := range w.Nft.Origins {
+			of[o.Object].Nft = true
+		}
 	}
 	return out
 }
 
 // presentSysctls reads every sysctl that is wanted or that viarule has changed.
-// One that is gone with its link is left out: there is nothing to put back.
+// One that is gone with its link, or of a link that is yet to be made, is left
+// out: there is nothing to put back.
 func (h *Host) presentSysctls(d *draft) (map[string]string, error) {
 	present := map[string]string{}
 	for _, s := range d.input.Want.Sysctls {
 		v, err := h.kernel.ReadSysctl(s.Key)
+		if s.Made && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -103,9 +123,17 @@ func (h *Host) presentSysctls(d *draft) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range changed {
-		if v, err := h.kernel.ReadSysctl(s.Key); err == nil {
-			present[s.Key] = v
+	read := func(key string) {
+		if v, err := h.kernel.ReadSysctl(key); err == nil {
+			present[key] = v
+		}
+	}
+	for i := range changed {
+		read(changed[i].Key)
+	}
+	for i := range d.before.records {
+		for _, key := range d.before.records[i].LinkSysctls {
+			read(key)
 		}
 	}
 	return present, nil

@@ -7,6 +7,7 @@ import (
 
 	"github.com/viarule/viarule/internal/cutoff"
 	"github.com/viarule/viarule/internal/desired"
+	"github.com/viarule/viarule/internal/impact"
 	"github.com/viarule/viarule/internal/plan"
 	"github.com/viarule/viarule/internal/spec"
 )
@@ -16,6 +17,7 @@ type Preview struct {
 	Plan     plan.Plan      `json:"plan"`
 	Warnings []spec.Problem `json:"warnings"`
 	Notes    []string       `json:"notes"`
+	Impact   *impact.Report `json:"impact,omitempty"` // where it was asked for
 	Names    Names          `json:"-"`
 }
 
@@ -66,7 +68,14 @@ func (d *draft) names() Names {
 }
 
 func (h *Host) preview(d *draft) *Preview {
-	return &Preview{Plan: d.plan, Warnings: append([]spec.Problem{}, d.warnings...), Notes: []string{}, Names: d.names()}
+	p := &Preview{Plan: d.plan, Warnings: append([]spec.Problem{}, d.warnings...), Notes: []string{}, Names: d.names()}
+	for _, n := range d.input.Want.Notes {
+		p.Notes = append(p.Notes, n.Object.String()+": "+n.Text)
+	}
+	if len(d.input.Want.Notes) > 0 {
+		p.Notes = append(p.Notes, foundHere(&d.before.facts)...)
+	}
+	return p
 }
 
 func (h *Host) result(d *draft) *Result {
@@ -91,7 +100,7 @@ func (e *ConflictError) Error() string {
 }
 
 func describe(f *plan.Finding, n Names) string {
-	s := f.What + ": " + object(f, n)
+	s := f.What + ": " + f.Object(n)
 	if f.Origin.Object != nil {
 		s = fmt.Sprintf("%s: %s: %s", where(f.Origin), f.Origin.Object.Ref, s)
 	}
@@ -118,15 +127,4 @@ func (e *CutOffError) Error() string {
 	}
 	return "nothing was changed, since this would cut the host off:\n  " + strings.Join(lines, "\n  ") +
 		"\nuse --confirm 60s to try it with a way back, or --allow-cut-off if you are sure"
-}
-
-// object is the kernel's object that a finding speaks of, in the words of `ip`.
-func object(f *plan.Finding, n Names) string {
-	switch {
-	case f.Rule != nil:
-		return f.Rule.Format(n)
-	case f.Route != nil:
-		return f.Route.Format(n)
-	}
-	return "?"
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/viarule/viarule/internal/desired"
 	"github.com/viarule/viarule/internal/guard"
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/plan"
@@ -20,14 +21,18 @@ const (
 	Broken   = "broken"   // the host cannot hold it any more
 )
 
-// Status is how the applied objects of a namespace are.
+// Status is how the applied objects and the attachments of a namespace are.
 type Status struct {
 	Objects []ObjectStatus `json:"objects"`
 	// Leftovers are what an unfinished change left behind; the next apply
 	// removes them. Orphans bear viarule's mark and belong to no object.
-	Leftovers []string       `json:"leftovers"`
-	Orphans   []string       `json:"orphans"`
-	Pending   *PendingStatus `json:"pending,omitempty"`
+	Leftovers []string `json:"leftovers"`
+	Orphans   []string `json:"orphans"`
+	// Attachments are what CNI plugins made in this namespace. CNIOrphans bear their
+	// mark and are in no record.
+	Attachments []AttachmentStatus `json:"attachments"`
+	CNIOrphans  []CNIOrphan        `json:"cniOrphans"`
+	Pending     *PendingStatus     `json:"pending,omitempty"`
 }
 
 // ObjectStatus is how one applied object is.
@@ -38,6 +43,8 @@ type ObjectStatus struct {
 	Summary string   `json:"summary"`
 	Details []string `json:"details"` // what differs, what is in the way; a line each
 	Listing []string `json:"listing"` // its rules, as the user wrote them
+	// Gateways says of each gateway of an ExternalNetwork whether it answers.
+	Gateways []string `json:"gateways,omitempty"`
 }
 
 // PendingStatus is an apply that waits for its confirmation.
@@ -55,16 +62,21 @@ func (s *Status) Clean() bool {
 			return false
 		}
 	}
-	return len(s.Leftovers) == 0 && len(s.Orphans) == 0
+	for i := range s.Attachments {
+		if s.Attachments[i].State != Applied {
+			return false
+		}
+	}
+	return len(s.Leftovers) == 0 && len(s.Orphans) == 0 && len(s.CNIOrphans) == 0
 }
 
-// Status compares each applied object with the kernel. It changes nothing.
+// Status compares each applied object, and each attachment, with the kernel. It changes nothing.
 func (h *Host) Status(ctx context.Context) (*Status, error) {
 	d, err := h.draft(ctx, change{}, startWatch())
 	if err != nil {
 		return nil, err
 	}
-	s := &Status{Objects: []ObjectStatus{}, Leftovers: []string{}, Orphans: []string{}}
+	s := &Status{Objects: []ObjectStatus{}, Leftovers: []string{}, Orphans: []string{}, Attachments: []AttachmentStatus{}}
 	if s.Pending, err = h.pending(); err != nil {
 		return nil, err
 	}
@@ -74,12 +86,16 @@ func (h *Host) Status(ctx context.Context) (*Status, error) {
 	}
 	for i := range d.plan.Ops {
 		if op := &d.plan.Ops[i]; op.Origin.Object == nil {
-			s.Leftovers = append(s.Leftovers, drift(op, names))
+			s.Leftovers = append(s.Leftovers, drift(op, names)...)
 		}
 	}
 	for i := range d.plan.Orphans {
-		s.Orphans = append(s.Orphans, object(&d.plan.Orphans[i], names))
+		s.Orphans = append(s.Orphans, d.plan.Orphans[i].Object(names))
 	}
+	for i := range d.before.attachments {
+		s.Attachments = append(s.Attachments, h.attachmentStatus(&d.before.attachments[i], d.before, names))
+	}
+	s.CNIOrphans = h.cniOrphans(d.before, names)
 	return s, nil
 }
 
@@ -125,37 +141,74 @@ func (d *draft) status(ref spec.Ref, names Names) ObjectStatus {
 		}
 	}
 	out.Summary = fmt.Sprintf("%s, %s", count(rules, "rule"), count(routes, "route"))
+	if rules+routes == 0 && ref.Kind == spec.KindExternalNetwork {
+		out.Summary = "nothing is needed for it"
+	}
+	out.Gateways = d.gatewayLines(ref)
+	for i := range d.input.Want.Links {
+		if l := &d.input.Want.Links[i]; l.Origin.Object.Ref == ref {
+			out.Summary += ", link " + l.Name
+		}
+	}
+	if nft := d.input.Want.Nft; nft != nil && slices.ContainsFunc(nft.Origins, func(o desired.Origin) bool { return o.Object.Ref == ref }) {
+		out.Summary += ", a part of " + plan.NftName(&nft.NftTable)
+	}
 	for i := range d.plan.Ops {
 		op := &d.plan.Ops[i]
-		if op.Origin.Object == nil || op.Origin.Object.Ref != ref {
+		if !slices.ContainsFunc(op.Askers(), func(o desired.Origin) bool { return o.Object.Ref == ref }) {
 			continue
 		}
 		out.State = Drifted
-		out.Details = append(out.Details, drift(op, names))
+		out.Details = append(out.Details, drift(op, names)...)
 	}
 	for i := range d.plan.Conflicts {
 		if f := &d.plan.Conflicts[i]; f.Origin.Object != nil && f.Origin.Object.Ref == ref {
 			out.State = Conflict
-			out.Details = append(out.Details, f.What+": "+object(f, names))
+			out.Details = append(out.Details, f.What+": "+f.Object(names))
 		}
 	}
 	for i := range d.plan.Satisfied {
 		if f := &d.plan.Satisfied[i]; f.Origin.Object != nil && f.Origin.Object.Ref == ref {
-			out.Details = append(out.Details, "satisfied: "+object(f, names))
+			out.Details = append(out.Details, "satisfied: "+f.Object(names))
 		}
 	}
 	return out
 }
 
-// drift says what an op would repair.
-func drift(op *plan.Op, names Names) string {
+// drift says what an op would repair, in one line; of a table of nftables, in
+// some.
+func drift(op *plan.Op, names Names) []string {
 	switch {
 	case op.Rule != nil:
-		return word(op.Verb) + op.Rule.Format(names)
+		return []string{word(op.Verb) + op.Rule.Format(names)}
 	case op.Route != nil:
-		return word(op.Verb) + op.Route.Format(names)
+		return []string{word(op.Verb) + op.Route.Format(names)}
+	case op.Link != nil:
+		return []string{word(op.Verb) + plan.LinkText(op.Link, names)}
+	case op.Nft != nil:
+		return nftDrift(op)
 	}
-	return "differs: " + op.Change.String()
+	return []string{"differs: " + op.Change.String()}
+}
+
+func nftDrift(op *plan.Op) []string {
+	name := plan.NftName(op.Nft)
+	switch {
+	case op.BeforeNft == nil:
+		return []string{word(netstate.Add) + name}
+	case op.Verb == netstate.Delete:
+		return []string{word(netstate.Delete) + name}
+	}
+	out := []string{word(netstate.Replace) + name}
+	for _, l := range op.NftLines() {
+		switch {
+		case l.Text != "":
+			out = append(out, word(l.Verb)+l.Where+": "+l.Text)
+		case l.Verb != netstate.Replace:
+			out = append(out, word(l.Verb)+l.Where)
+		}
+	}
+	return out
 }
 
 func count(n int, what string) string {

@@ -53,6 +53,14 @@ type importer struct {
 	tables map[uint32]*spec.Table
 }
 
+// madeBy says whose a protocol number is that is neither a person's nor an object's.
+func madeBy(protocol uint8) string {
+	if protocol == netstate.ProtocolCNI {
+		return "made by viarule's CNI plugin (protocol 119)"
+	}
+	return fmt.Sprintf("made by another program (protocol %d)", protocol)
+}
+
 // byHand says whether a protocol number is one that `ip` gives to what a person
 // adds: none, boot or static (include/uapi/linux/rtnetlink.h).
 func byHand(protocol uint8) bool {
@@ -69,7 +77,7 @@ func (im *importer) rule(r *netstate.Rule) {
 	case owner.ProtectedPriority(r.Priority), r.Protocol == netstate.ProtocolObject:
 		return
 	case !byHand(r.Protocol):
-		im.leaveOut(r, fmt.Sprintf("made by another program (protocol %d)", r.Protocol))
+		im.leaveOut(r, madeBy(r.Protocol))
 		return
 	case r.Unknown != "", r.TunID != 0, r.L3MDev:
 		im.leaveOut(r, "has an attribute that a RoutingPolicy cannot say")
@@ -138,10 +146,10 @@ func (im *importer) tableName(id uint32) string {
 
 func (im *importer) route(r *netstate.Route) {
 	switch {
-	case r.Table == netstate.TableLocal, r.Protocol == netstate.ProtocolObject, r.Protocol == 2: // 2: RTPROT_KERNEL
+	case r.Table == netstate.TableLocal, r.Protocol == netstate.ProtocolObject, r.Protocol == netstate.ProtocolKernel:
 		return
 	case !byHand(r.Protocol):
-		im.leaveOut(r, fmt.Sprintf("made by another program (protocol %d)", r.Protocol))
+		im.leaveOut(r, madeBy(r.Protocol))
 		return
 	case r.Unknown != "", r.Hop.Unknown != "", r.Hop.Realms != 0, r.From.IsValid(), r.TOS != 0, r.Realms != 0, r.MTULock, r.Pref != 0,
 		slices.ContainsFunc(r.Hops, func(h netstate.Hop) bool { return h.Unknown != "" || h.Realms != 0 }):
