@@ -113,8 +113,12 @@ func (c *Check) belongs(p *packet, token []byte, ports ...uint16) (asks, answers
 // a bridge or VRF and the parent of a VLAN, and the other way round.
 func (l *Lab) related(p Place) []string {
 	var out []string
-	for i := range l.Links {
-		k := &l.Links[i]
+	links := l.Links
+	if h := l.host(p.Host); h != nil {
+		links = slices.Concat(links, h.Made)
+	}
+	for i := range links {
+		k := &links[i]
 		if k.Kind == Veth || k.Ends[0].Host != p.Host {
 			continue
 		}

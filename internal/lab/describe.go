@@ -25,7 +25,11 @@ func (l *Lab) describe(say func(string, ...any)) {
 			notes = append(notes, "masquerades on "+strings.Join(h.Firewall.Masquerade, " and "))
 		}
 		for _, d := range h.Firewall.DNAT {
-			notes = append(notes, fmt.Sprintf("sends %s on to %s", d.To, d.ToAddr))
+			to := fmt.Sprintf("sends %s on to %s", d.To, d.ToAddr)
+			if d.Masquerade {
+				to += " in its own name"
+			}
+			notes = append(notes, to)
 		}
 		text := "host " + h.Name + ", namespace " + l.Namespace(h.Name)
 		if len(notes) > 0 {

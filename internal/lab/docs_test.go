@@ -35,7 +35,7 @@ func TestWhatTheGuideShowsIsTrue(t *testing.T) {
 						t.Errorf("%v\n%s", err, failures(r))
 					}
 				})
-			case strings.Contains(m[1], "kind: "):
+			case strings.Contains(m[1], "apiVersion: viarule.io/"):
 				policies++
 				if _, problems := specfile.Parse(f, []byte(m[1])); spec.Failed(problems) {
 					t.Errorf("%v", problems)

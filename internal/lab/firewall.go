@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -34,32 +35,61 @@ func setFirewall(ns string, f *Firewall) error {
 	if f.Forward != nil {
 		addForward(c, t, f.Forward)
 	}
-	if len(f.Masquerade) > 0 {
-		post := c.AddChain(&nftables.Chain{
-			Name: "postrouting", Table: t, Type: nftables.ChainTypeNAT,
-			Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
-		})
+	addNAT(c, t, f)
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("load the firewall into %s: %w", ns, err)
+	}
+	return nil
+}
+
+// kubeMark is the bit by which kube-proxy knows what it has to masquerade
+// (--iptables-masquerade-bit 14). It stays on the packet: who writes another mark
+// over it breaks this host.
+const kubeMark = 0x4000
+
+// addNAT makes the chains that translate addresses, as kube-proxy does: the
+// destination before routing, the source behind it.
+func addNAT(c *nftables.Conn, t *nftables.Table, f *Firewall) {
+	chain := func(name string, hook *nftables.ChainHook, prio *nftables.ChainPriority) *nftables.Chain {
+		return c.AddChain(&nftables.Chain{Name: name, Table: t, Type: nftables.ChainTypeNAT, Hooknum: hook, Priority: prio})
+	}
+	marked := slices.ContainsFunc(f.DNAT, func(d DNAT) bool { return d.Masquerade })
+	if len(f.Masquerade) > 0 || marked {
+		post := chain("postrouting", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 		for _, link := range f.Masquerade {
 			add(c, post, linkIs(expr.MetaKeyOIFNAME, link), []expr.Any{&expr.Masq{}})
 		}
+		if marked {
+			add(c, post, markIs(kubeMark), []expr.Any{&expr.Masq{}})
+		}
 	}
 	if len(f.DNAT) > 0 {
-		pre := c.AddChain(&nftables.Chain{
-			Name: "prerouting", Table: t, Type: nftables.ChainTypeNAT,
-			Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest,
-		})
+		pre := chain("prerouting", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
 		for _, d := range f.DNAT {
 			var in []expr.Any
 			if d.In != "" {
 				in = linkIs(expr.MetaKeyIIFNAME, d.In)
 			}
-			add(c, pre, in, destinationIs(d.To), portIs(d.Proto, d.Port), translate(d))
+			add(c, pre, in, d.rule())
 		}
 	}
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("load the firewall into %s: %w", ns, err)
+	if slices.ContainsFunc(f.DNAT, func(d DNAT) bool { return d.Output }) {
+		out := chain("output", nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
+		for _, d := range f.DNAT {
+			if d.Output {
+				add(c, out, d.rule())
+			}
+		}
 	}
-	return nil
+}
+
+// rule is the entry but for the link.
+func (d *DNAT) rule() []expr.Any {
+	parts := [][]expr.Any{destinationIs(d.To), portIs(d.Proto, d.Port)}
+	if d.Masquerade {
+		parts = append(parts, orMark(kubeMark))
+	}
+	return slices.Concat(append(parts, translate(d))...)
 }
 
 // addForward makes the chain
@@ -90,6 +120,24 @@ func linkIs(key expr.MetaKey, name string) []expr.Any {
 	data := make([]byte, unix.IFNAMSIZ)
 	copy(data, name)
 	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data}}
+}
+
+func markIs(bits uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binaryutil.NativeEndian.PutUint32(bits), Xor: make([]byte, 4)},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: make([]byte, 4)},
+	}
+}
+
+// orMark sets bits of the packet's mark and leaves the others.
+func orMark(bits uint32) []expr.Any {
+	b := binaryutil.NativeEndian.PutUint32
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: b(^bits), Xor: b(bits)},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
+	}
 }
 
 func stateIs(bits uint32) []expr.Any {
@@ -133,7 +181,7 @@ func portIs(p Proto, port uint16) []expr.Any {
 	return out
 }
 
-func translate(d DNAT) []expr.Any {
+func translate(d *DNAT) []expr.Any {
 	family := uint32(unix.NFPROTO_IPV4)
 	if d.ToAddr.Is6() {
 		family = unix.NFPROTO_IPV6

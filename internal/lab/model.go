@@ -2,6 +2,7 @@ package lab
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/viarule/viarule/internal/netstate"
@@ -29,6 +30,7 @@ type Host struct {
 	Rules      []netstate.Rule
 	Firewall   Firewall
 	Objects    []Objects
+	Made       []Link // that the objects make: nothing for the lab to build, but checks may name them
 	Pos        spec.Pos
 }
 
@@ -64,7 +66,11 @@ type DNAT struct {
 	Port   uint16
 	ToAddr netip.Addr
 	ToPort uint16 // 0: the same port
-	Pos    spec.Pos
+	Output bool   // what the host itself sends as well
+	// Masquerade has the server see an address of this host instead of the
+	// client's, by way of kube-proxy's mark.
+	Masquerade bool
+	Pos        spec.Pos
 }
 
 // LinkKind is a kind of link.
@@ -172,6 +178,13 @@ func (l *Lab) host(name string) *Host {
 		}
 	}
 	return nil
+}
+
+// willHaveLink says whether the host has a link of that name, or will have it with
+// the objects.
+func (l *Lab) willHaveLink(host, name string) bool {
+	h := l.host(host)
+	return l.hasLink(host, name) || h != nil && slices.ContainsFunc(h.Made, func(k Link) bool { return k.Ends[0].Name == name })
 }
 
 // hasLink says whether the host has a link of that name.

@@ -15,8 +15,9 @@ import (
 
 // readObjects reads one item of a host's objects: the name of a file beside the
 // lab file, or an object written out in it. What is wrong in the objects is wrong
-// in the lab; warnings are left to whoever applies them.
-func readObjects(v value, text []byte, dir *os.Root) (Objects, bool) {
+// in the lab; warnings are left to whoever applies them. It also gives the links
+// that the objects will make.
+func readObjects(v value, host string, text []byte, dir *os.Root) (Objects, []Link, bool) {
 	var o Objects
 	switch {
 	case v.n.Kind == yaml.MappingNode:
@@ -24,26 +25,38 @@ func readObjects(v value, text []byte, dir *os.Root) (Objects, bool) {
 	default:
 		name := v.name(fileName.MatchString, "objects are in the lab file or in a file beside it, named without a path")
 		if name == "" {
-			return o, false
+			return o, nil, false
 		}
 		if dir == nil {
 			v.bad("write the object itself here", "a lab that is not read from a file has no files beside it")
-			return o, false
+			return o, nil, false
 		}
 		body, err := readBeside(dir, name)
 		if err != nil {
 			v.bad("", "cannot read %s: %v", name, err)
-			return o, false
+			return o, nil, false
 		}
 		o = Objects{File: filepath.Join(dir.Name(), name), Text: body}
 	}
-	_, problems := specfile.Parse(o.File, o.Text)
+	list, problems := specfile.Parse(o.File, o.Text)
 	for i := range problems {
 		if problems[i].Severity == spec.Error && len(v.r.problems) < maxProblems {
 			v.r.problems = append(v.r.problems, problems[i])
 		}
 	}
-	return o, true
+	return o, madeBy(list, host), true
+}
+
+// madeBy gives the links that objects make.
+func madeBy(objects []spec.Object, host string) []Link {
+	var out []Link
+	for i := range objects {
+		if x := objects[i].External; x != nil && x.Interface.VLAN != nil {
+			v := x.Interface.VLAN
+			out = append(out, Link{Kind: VLAN, Ends: []End{{Host: host, Name: x.Interface.Name}}, Parent: v.Parent, ID: v.ID})
+		}
+	}
+	return out
 }
 
 // readBeside reads a file of the lab's folder; os.Root sees to it that a

@@ -212,8 +212,8 @@ func readHost(v value, text []byte, dir *os.Root) Host {
 		}
 	}
 	for _, o := range f["objects"].list(maxObjects) {
-		if got, ok := readObjects(o, text, dir); ok {
-			h.Objects = append(h.Objects, got)
+		if got, made, ok := readObjects(o, h.Name, text, dir); ok {
+			h.Objects, h.Made = append(h.Objects, got), append(h.Made, made...)
 		}
 	}
 	return h
@@ -267,18 +267,20 @@ func readFirewall(v value) Firewall {
 		out.Masquerade = append(out.Masquerade, n.anyLink())
 	}
 	for _, d := range f["dnat"].list(maxFilter) {
-		g := d.fields("in", "to", "proto", "port", "toAddress", "toPort")
+		g := d.fields("in", "to", "proto", "port", "toAddress", "toPort", "output", "masquerade")
 		d.need(g, "to", "toAddress")
 		n := DNAT{
 			In: g["in"].anyLink(), To: g["to"].addr(), Proto: Proto(g["proto"].oneOf("", string(TCP), string(UDP))),
 			Port: uint16(g["port"].number(1, 65535)), ToAddr: g["toAddress"].addr(), ToPort: uint16(g["toPort"].number(1, 65535)),
-			Pos: pos(d.n),
+			Output: g["output"].boolean(), Masquerade: g["masquerade"].boolean(), Pos: pos(d.n),
 		}
 		switch {
 		case n.Proto == "" && (n.Port != 0 || n.ToPort != 0):
 			d.bad("add proto: tcp or proto: udp", "a port needs its protocol")
 		case n.ToPort != 0 && n.Port == 0:
 			d.bad("", "toPort needs port")
+		case n.Output && n.In != "":
+			d.bad("leave one of them out", "what the host itself sends comes in by no link")
 		case n.To.IsValid() && n.ToAddr.IsValid() && n.To.Is4() != n.ToAddr.Is4():
 			d.bad("", "%s and %s are of two families", n.To, n.ToAddr)
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -112,7 +113,7 @@ func TestExamplesAreRead(t *testing.T) {
 	files, _ := filepath.Glob("../../examples/lab/*.yaml")
 	n := 0
 	for _, f := range files {
-		if strings.HasSuffix(f, ".policy.yaml") {
+		if strings.HasSuffix(f, ".policy.yaml") || strings.HasSuffix(f, ".object.yaml") {
 			continue
 		}
 		n++
@@ -210,6 +211,34 @@ func TestObjectsAreRead(t *testing.T) {
 		if !errors.As(err, &in) || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), "10.0.0.1/8") {
 			t.Errorf("got %v; want %s... 10.0.0.1/8", err, want)
 		}
+	}
+}
+
+// A check may name a link that an object makes; the lab itself has no use for it.
+func TestLinksThatObjectsMake(t *testing.T) {
+	const file = "../../examples/lab/external-vlan.yaml"
+	l, err := Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := l.related(Place{"node", "eth0.100"}); !slices.Equal(got, []string{"node/eth0"}) {
+		t.Errorf("the VLAN's packets are also seen at %v", got)
+	}
+	if l.hasLink("node", "eth0.100") || l.willHaveLink("fw", "eth0.100") {
+		t.Error("the link is there before the objects, or on another host")
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.OpenRoot(filepath.Dir(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	early := strings.Replace(string(text), "{to: default, via: 192.168.1.1}", "{to: default, via: 1.2.3.1, dev: eth0.100}", 1)
+	if _, err := Parse(file, []byte(early), dir); err == nil || !strings.Contains(err.Error(), "host node has no link eth0.100") {
+		t.Errorf("a route of the lab by that link: got %v", err)
 	}
 }
 

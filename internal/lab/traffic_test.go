@@ -127,6 +127,20 @@ func TestTraffic(t *testing.T) {
   - {name: c, from: c, to: 192.0.2.77, proto: icmp, server: {host: s, address: 10.9.9.9}, expect: answer, enters: e}`,
 		},
 		{
+			name: "as kube-proxy does",
+			router: `firewall:
+      dnat:
+      - {to: 192.0.2.77, proto: tcp, port: 80, toAddress: 198.51.100.10, toPort: 8080, output: true, masquerade: true}
+      - {to: "2001:db8:77::1", proto: udp, port: 53, toAddress: "2001:db8:5::10", output: true}
+      - {to: 192.0.2.78, proto: tcp, port: 80, toAddress: 198.51.100.10}
+    addresses: [192.0.2.77/32, 192.0.2.78/32, "2001:db8:77::1/128"]`,
+			checks: `  - {name: masqueraded, from: c, to: 192.0.2.77, port: 80, server: {host: s, address: 198.51.100.10, port: 8080}, expect: answer, seenAs: 198.51.100.1, enters: e}
+  - {name: of the host itself, from: r, to: 192.0.2.77, port: 80, server: {host: s, address: 198.51.100.10, port: 8080}, expect: answer, enters: e}
+  - {name: not masqueraded, from: c, to: "2001:db8:77::1", proto: udp, port: 53, server: {host: s, address: "2001:db8:5::10"}, expect: answer, seenAs: "2001:db8:c::10", enters: e}
+  - {name: of the host itself IPv6, from: r, to: "2001:db8:77::1", proto: udp, port: 53, server: {host: s, address: "2001:db8:5::10"}, expect: answer, enters: e}
+  - {name: only what comes in, from: r, to: 192.0.2.78, port: 80, expect: refused, timeout: 2s, server: {host: s, address: 198.51.100.10}}`,
+		},
+		{
 			name:   "a link that does not forward is no refusal",
 			router: `sysctls: {net/ipv4/conf/c/forwarding: 0}`,
 			checks: `  - {name: a, from: c, to: 198.51.100.10, port: 80, expect: refused, timeout: 200ms}`,

@@ -112,14 +112,16 @@ func (l *Lab) validateHost(r *reader, i int) {
 	h := &l.Hosts[i]
 	path := fmt.Sprintf("spec.hosts[%d]", i)
 	link := func(at, name string) {
-		if name != "" && !l.hasLink(h.Name, name) {
+		if name != "" && !l.willHaveLink(h.Name, name) {
 			r.problemAt(h.Pos, path+at, "", fmt.Sprintf("host %s has no link %s", h.Name, name))
 		}
 	}
 	keys := map[netstate.RouteKey]bool{}
 	for j := range h.Routes {
 		at := fmt.Sprintf(".routes[%d]", j)
-		link(at+".dev", h.Routes[j].Hop.Dev)
+		if dev := h.Routes[j].Hop.Dev; dev != "" && !l.hasLink(h.Name, dev) { // before the objects
+			r.problemAt(h.Pos, path+at+".dev", "", fmt.Sprintf("host %s has no link %s", h.Name, dev))
+		}
 		if keys[h.Routes[j].Key()] {
 			r.problemAt(h.Pos, path+at, "", fmt.Sprintf("there are two routes to %s with the same table and metric", h.Routes[j].To))
 		}
@@ -191,7 +193,7 @@ func (l *Lab) validateCheck(r *reader, c *Check, path string) {
 		switch {
 		case p.place.Host == "":
 			r.problemAt(c.Pos, path+p.key, "write {host, link}", "nobody has the address "+c.To.String()+", so it is not clear whose link this is")
-		case !l.hasLink(p.place.Host, p.place.Link):
+		case !l.willHaveLink(p.place.Host, p.place.Link):
 			r.problemAt(c.Pos, path+p.key, "", fmt.Sprintf("host %s has no link %s", quoted(p.place.Host), p.place.Link))
 		}
 	}
