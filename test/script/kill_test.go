@@ -1,14 +1,11 @@
 package script
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -42,11 +39,8 @@ func sources(from, to int) string {
 // third, ... system call of each kind that changes something. Whatever is left:
 // the next apply converges, and delete --all leads back to what was before.
 func TestKilledAtAnyPoint(t *testing.T) {
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("no strace (tools/deps.sh installs it)")
-	}
 	netnstest.New(t, netnstest.Mounts())
-	program := viaruleLink(t)
+	program := programLink(t, "viarule")
 	dir := t.TempDir()
 	first, second := filepath.Join(dir, "first.yaml"), filepath.Join(dir, "second.yaml")
 	for name, text := range map[string]string{first: strings.Replace(firstPolicy, "TREE", sources(1, 24), 1), second: secondPolicy} {
@@ -63,7 +57,7 @@ func TestKilledAtAnyPoint(t *testing.T) {
 				if start.file != "" {
 					run(t, program, "apply", "-f", start.file)
 				}
-				died := runAndKill(t, call, n, program, "apply", "-f", second)
+				died := netnstest.Kill(t, exec.Command(program, "apply", "-f", second), call, n)
 				where := fmt.Sprintf("%s, killed at call %d of %s", start.name, n, call)
 				run(t, program, "apply", "-f", second)
 				if out := run(t, program, "plan", "-f", second, "--exit-code"); !strings.Contains(out, "nothing to do") {
@@ -90,14 +84,14 @@ func TestKilledAtAnyPoint(t *testing.T) {
 	}
 }
 
-// viaruleLink gives this test program the name viarule, under which it is it.
-func viaruleLink(t *testing.T) string {
+// programLink gives this test program the name of another, under which it is that one.
+func programLink(t *testing.T, name string) string {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "viarule")
+	path := filepath.Join(t.TempDir(), name)
 	if err := os.Symlink(self, path); err != nil {
 		t.Fatal(err)
 	}
@@ -141,24 +135,4 @@ func run(t *testing.T, program string, args ...string) string {
 		t.Fatalf("viarule %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
-}
-
-// runAndKill runs a program and kills it when it enters its n-th system call of
-// the given ones. It says whether that came to pass.
-func runAndKill(t *testing.T, calls string, n int, args ...string) bool {
-	t.Helper()
-	c := exec.Command("strace", append([]string{"-f", "-qq", "-o", os.DevNull, "-e", "trace=" + calls,
-		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", calls, n), "--"}, args...)...)
-	var out bytes.Buffer
-	c.Stdout, c.Stderr = &out, &out
-	err := c.Run()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return false
-	case errors.As(err, &exit) && (exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL || exit.ExitCode() == 128+9):
-		return true
-	}
-	t.Fatalf("strace %s: %v\n%s", strings.Join(args, " "), err, out.Bytes())
-	return false
 }

@@ -8,10 +8,19 @@
 //	same FILE FILE       compares as cmp does, but for the order of lines
 //	status N COMMAND...  runs COMMAND, which must exit with N
 //	kernel FILE          writes the rules and routes of the namespace, all of them, to FILE
+//	cni COMMAND NETNS LINK FILE  calls the plugin of FILE's type as a runtime does; of GC
+//	                     NETNS and LINK are -. What it prints is for stdout
+//	pod NETNS FILE       writes the addresses, ports, rules and routes of a namespace to FILE,
+//	                     without what comes by itself
+//
+// The condition [vm] holds in the machine of test/vm, whose kernel has VLANs, VRFs
+// and IPVS. $LABS is the folder of the example labs, $LAB the lab for scripts about
+// external networks, $PODLAB the one for scripts about CNI plugins.
 package script
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +33,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/viarule/viarule/internal/cli"
+	"github.com/viarule/viarule/internal/cni/sbr"
 	"github.com/viarule/viarule/internal/host"
 	"github.com/viarule/viarule/internal/netnstest"
 )
@@ -31,12 +41,16 @@ import (
 func TestMain(m *testing.M) {
 	// The guard of apply --confirm is a copy of the running program, which is
 	// this one, under another name; so is a link that a test makes.
-	if len(os.Args) > 1 && os.Args[1] == host.GuardCommand || filepath.Base(os.Args[0]) == "viarule" {
-		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	viarule := func() { os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+	plugin := func() { os.Exit(sbr.Main(filepath.Base(os.Args[0]), "test")) }
+	commands := map[string]func(){"viarule": viarule, sbr.Own: plugin, sbr.DropIn: plugin}
+	if len(os.Args) > 1 && os.Args[1] == host.GuardCommand {
+		viarule()
 	}
-	testscript.Main(m, map[string]func(){
-		"viarule": func() { os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
-	})
+	if command := commands[filepath.Base(os.Args[0])]; command != nil {
+		command()
+	}
+	testscript.Main(m, commands)
 }
 
 func TestScripts(t *testing.T) {
@@ -46,6 +60,14 @@ func TestScripts(t *testing.T) {
 	scripts, err := filepath.Glob("*/*.txtar")
 	if err != nil || len(scripts) == 0 {
 		t.Fatalf("found no scripts: %v", err)
+	}
+	labs, err := filepath.Abs("../../examples/lab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testdata, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
 	}
 	var folders []string
 	for _, s := range scripts {
@@ -61,10 +83,20 @@ func TestScripts(t *testing.T) {
 				Setup: func(env *testscript.Env) error {
 					netnstest.New(env.T().(testing.TB), netnstest.Mounts())
 					env.Setenv("NO_COLOR", "1")
+					env.Setenv("LABS", labs)
+					env.Setenv("LAB", filepath.Join(testdata, "external.lab.yaml"))
+					env.Setenv("PODLAB", filepath.Join(testdata, "pod.lab.yaml"))
 					return nil
+				},
+				Condition: func(cond string) (bool, error) {
+					if cond == "vm" {
+						return os.Getenv("VIARULE_VM") != "", nil
+					}
+					return false, fmt.Errorf("unknown condition %s", cond)
 				},
 				Cmds: map[string]func(*testscript.TestScript, bool, []string){
 					"uplinks": uplinks, "kernel": kernelState, "same": same, "status": status,
+					"cni": callPlugin, "pod": podState,
 				},
 			})
 		})
