@@ -145,19 +145,36 @@ func openLane(from, count uint32, setup func() error) (*lane, error) {
 			return nil, err
 		}
 	}
-	l := &lane{frame: udpFrame(), repeat: 2048}
+	return openTraffic(traffic{in: "in0", out: "out", frame: udpFrame(), field: ipSource, from: from, step: 1, count: count})
+}
+
+// traffic is what goes through a lane: frames that come in by one link and leave by
+// another, with an address that is from, from+step, ... up to count, at random.
+type traffic struct {
+	in, out string
+	frame   []byte
+	field   int // where the address stands: ipSource or ipDest
+	from    uint32
+	step    int32
+	count   uint32
+}
+
+// openTraffic prepares the packets in the namespace of this thread.
+func openTraffic(t traffic) (*lane, error) {
+	l := &lane{frame: t.frame, repeat: 2048}
+	var err error
 	if l.netns, err = os.Open("/proc/thread-self/ns/net"); err != nil {
 		return nil, err
 	}
-	return l, l.attach(from, count)
+	return l, l.attach(&t)
 }
 
-func (l *lane) attach(from, count uint32) error {
-	in, err := net.InterfaceByName("in0")
+func (l *lane) attach(t *traffic) error {
+	in, err := net.InterfaceByName(t.in)
 	if err != nil {
 		return err
 	}
-	out, err := net.InterfaceByName("out")
+	out, err := net.InterfaceByName(t.out)
 	if err != nil {
 		return err
 	}
@@ -181,7 +198,7 @@ func (l *lane) attach(from, count uint32) error {
 		return err
 	}
 	l.attached = append(l.attached, tcx)
-	if l.inject, err = ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "GPL", Instructions: randomSource(l.frame, from, count)}); err != nil {
+	if l.inject, err = ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "GPL", Instructions: randomAddress(t)}); err != nil {
 		return err
 	}
 	// struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
@@ -216,6 +233,7 @@ const (
 	ipTTL    = ipHeader + 8
 	ipSum    = ipHeader + 10
 	ipSource = ipHeader + 12
+	ipDest   = ipHeader + 16
 	ipEnd    = ipHeader + 20
 )
 
@@ -232,12 +250,13 @@ func udpFrame() []byte {
 	return b
 }
 
-// randomSource writes a source of [from, from+count) and the checksum that goes
-// with it, and what the last trip of the same page has changed: MAC and TTL.
-func randomSource(frame []byte, from, count uint32) asm.Instructions {
-	var rest uint32 // the header's sum without source and checksum, in memory order
+// randomAddress writes an address and the checksum that goes with it, and what the
+// last trip of the same page has changed: MAC and TTL.
+func randomAddress(t *traffic) asm.Instructions {
+	frame := t.frame
+	var rest uint32 // the header's sum without the address and checksum, in memory order
 	for i := ipHeader; i < ipEnd; i += 2 {
-		if i != ipSum && i != ipSource && i != ipSource+2 {
+		if i != ipSum && i != t.field && i != t.field+2 {
 			rest += uint32(binary.LittleEndian.Uint16(frame[i:]))
 		}
 	}
@@ -254,10 +273,11 @@ func randomSource(frame []byte, from, count uint32) asm.Instructions {
 		asm.StoreImm(asm.R7, 4, int64(int16(binary.LittleEndian.Uint16(frame[4:]))), asm.Half),
 		asm.StoreImm(asm.R7, ipTTL, 64, asm.Byte),
 		asm.FnGetPrandomU32.Call(),
-		asm.Mod.Imm32(asm.R0, int32(count)),
-		asm.Add.Imm32(asm.R0, int32(from)),
+		asm.Mod.Imm32(asm.R0, int32(t.count)),
+		asm.Mul.Imm32(asm.R0, t.step),
+		asm.Add.Imm32(asm.R0, int32(t.from)),
 		asm.HostTo(asm.BE, asm.R0, asm.Word),
-		asm.StoreMem(asm.R7, ipSource, asm.R0, asm.Word),
+		asm.StoreMem(asm.R7, int16(t.field), asm.R0, asm.Word),
 		asm.Mov.Reg32(asm.R1, asm.R0), asm.And.Imm32(asm.R1, 0xffff),
 		asm.RSh.Imm32(asm.R0, 16), asm.Add.Reg32(asm.R1, asm.R0),
 		asm.Add.Imm32(asm.R1, int32(rest)),

@@ -1,7 +1,8 @@
 // Command bench measures viarule side by side with what people use today: `ip
-// -batch`, github.com/vishvananda/netlink and the plain list of rules. All ways
-// of one measurement alternate within each round, and what counts are the ratios
-// of medians of one run: machines differ, and this one is noisy.
+// -batch`, github.com/vishvananda/netlink, the plain list of rules and the
+// reference CNI plugins. All ways of one measurement alternate within each round,
+// and what counts are the ratios of medians of one run: machines differ, and this
+// one is noisy.
 //
 // It needs root. Traffic exists only in network namespaces that it makes and
 // that end with it; /run and /etc/iproute2 are private to it.
@@ -26,11 +27,12 @@ import (
 
 // bench is one run of the program.
 type bench struct {
-	ctx     context.Context
-	viarule string
-	rounds  int
-	dir     string // for the files that programs read
-	report  []measurement
+	ctx        context.Context
+	viarule    string
+	viaruleSbr string
+	rounds     int
+	dir        string // for the files that programs read
+	report     []measurement
 }
 
 // measurement is one line of the report: a way of doing something, and the ratio
@@ -40,7 +42,8 @@ type measurement struct {
 	Way    string  `json:"way"`
 	Median float64 `json:"median"`
 	Unit   string  `json:"unit"`
-	Ratio  float64 `json:"ratio"` // of medians of pairs: this way / reference
+	CPU    float64 `json:"cpu,omitempty"` // median of processor time, in Unit
+	Ratio  float64 `json:"ratio"`         // of medians of pairs: this way / reference
 	Ref    string  `json:"reference"`
 	Bar    string  `json:"bar,omitempty"`
 	Met    *bool   `json:"met,omitempty"`
@@ -48,11 +51,12 @@ type measurement struct {
 
 func main() {
 	viarule := flag.String("viarule", "../bin/viarule", "the program to measure")
+	viaruleSbr := flag.String("viarule-sbr", "../bin/viarule-sbr", "the CNI plugin to measure")
 	rounds := flag.Int("rounds", 5, "rounds; in each all ways of a measurement take their turn")
 	only := flag.String("only", "", "measurements, by comma: "+names())
 	out := flag.String("json", "results.json", "where the results go as JSON; empty: nowhere")
 	flag.Parse()
-	if err := run(*viarule, *rounds, *only, *out); err != nil {
+	if err := run(&bench{viarule: *viarule, viaruleSbr: *viaruleSbr, rounds: *rounds}, *only, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -68,6 +72,10 @@ var measurements = []struct {
 	{"unchanged", (*bench).unchanged},
 	{"growth", (*bench).growth},
 	{"forward", (*bench).forward},
+	{"external", (*bench).external},
+	{"explain", (*bench).explain},
+	{"lookup", (*bench).lookup},
+	{"sbr", (*bench).sbr},
 }
 
 func names() string {
@@ -78,7 +86,7 @@ func names() string {
 	return strings.Join(n, ", ")
 }
 
-func run(viarule string, rounds int, only, out string) error {
+func run(b *bench, only, out string) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("needs root, to make network namespaces")
 	}
@@ -92,7 +100,7 @@ func run(viarule string, rounds int, only, out string) error {
 	if err := private(); err != nil {
 		return err
 	}
-	b := &bench{ctx: ctx, viarule: viarule, rounds: rounds, dir: dir}
+	b.ctx, b.dir = ctx, dir
 	wanted := strings.Split(only, ",")
 	for _, m := range measurements {
 		if only != "" && !slices.Contains(wanted, m.name) {
@@ -116,13 +124,17 @@ func run(viarule string, rounds int, only, out string) error {
 
 func (b *bench) print() {
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "of\tway\tmedian\tratio\tto\tbar\t")
+	fmt.Fprintln(w, "of\tway\tmedian\tcpu\tratio\tto\tbar\t")
 	for _, m := range b.report {
 		met := ""
 		if m.Met != nil {
 			met = map[bool]string{true: "met", false: "NOT MET"}[*m.Met]
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.4g %s\t%.3f\t%s\t%s\t%s\n", m.Of, m.Way, m.Median, m.Unit, m.Ratio, m.Ref, m.Bar, met)
+		cpu := ""
+		if m.CPU > 0 {
+			cpu = fmt.Sprintf("%.4g", m.CPU)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%.4g %s\t%s\t%.3f\t%s\t%s\t%s\n", m.Of, m.Way, m.Median, m.Unit, cpu, m.Ratio, m.Ref, m.Bar, met)
 	}
 	w.Flush()
 }
