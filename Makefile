@@ -12,8 +12,9 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## bin/viarule
+build: ## bin/viarule, and the CNI plugin bin/viarule-sbr
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/viarule ./cmd/viarule
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/viarule-sbr ./cmd/viarule-sbr
 
 .PHONY: deps
 deps: ## the Debian packages that demo and tests use, where they are missing
@@ -24,9 +25,10 @@ demo: deps build ## a host with two uplinks in namespaces: before, plan, apply, 
 	@PATH="$(CURDIR)/bin:$$PATH" ./demo/run.sh
 
 .PHONY: test
-test: deps build ## everything: unit, property, script, namespace, CRD and VM tests
+test: deps build ## everything: unit, property, script, namespace, CRD, CNI and VM tests
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -timeout 15m ./...
 	cd test/crd && $(GO) test ./...
+	cd test/cni && $(GO) test -timeout 15m ./...
 
 .PHONY: test-unit
 test-unit: ## the tests that need no root, in seconds
@@ -36,10 +38,16 @@ test-unit: ## the tests that need no root, in seconds
 test-vm: deps ## the namespace tests under Debian's kernel in QEMU; VM_ONLY=test/script,... for some
 	$(GO) test -count=1 -timeout 20m -v ./test/vm
 
+.PHONY: oracle
+oracle: ## ten million routing questions, answered as the kernel does; log in bin/oracle.log
+	@mkdir -p bin
+	@bash -o pipefail -c '$(GO) test ./internal/fib -count=1 -run AgainstKernel -v -timeout 4h -rapid.checks=100000 2>&1 | tee bin/oracle.log'
+
 .PHONY: lint
 lint: ## gofmt, vet, staticcheck, the import table
 	@test -z "$$(gofmt -l api cmd internal test bench 2>/dev/null)" || { echo "not gofmt'ed:"; gofmt -l api cmd internal test bench; exit 1; }
 	$(GO) vet ./...
+	cd test/cni && $(GO) vet ./...
 	$(TOOL) staticcheck ./...
 	$(GO) test ./internal/archtest
 
@@ -50,8 +58,8 @@ fuzz: ## every fuzz target for FUZZTIME
 	    echo "== ./$$d $$f"; $(GO) test ./$$d -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x; done; done
 
 .PHONY: bench
-bench: deps build ## side by side with ip -batch and vishvananda/netlink; prints ratios
-	cd bench && $(GO) run . -viarule $(CURDIR)/bin/viarule
+bench: deps build ## side by side with ip -batch, vishvananda/netlink and the reference CNI plugins; prints ratios
+	cd bench && $(GO) run . -viarule $(CURDIR)/bin/viarule -viarule-sbr $(CURDIR)/bin/viarule-sbr
 
 .PHONY: generate
 generate: ## deepcopy and custom resource definitions from api/v1alpha1

@@ -13,6 +13,7 @@ busybox busybox-static
 cpio cpio
 strace strace
 depmod kmod
+ipvsadm ipvsadm
 LIST
 [ ${#need[@]} -eq 0 ] && exit 0
 command -v apt-get >/dev/null || { echo "please install: ${need[*]}" >&2; exit 1; }

@@ -27,24 +27,41 @@ var imports = map[string][]string{
 	"internal/netstate/netstatetest": {"internal/netstate", "pgregory.net/rapid"},
 	"internal/spec":                  {"internal/netstate"},
 	"internal/specfile":              {"internal/netstate", "internal/spec", "go.yaml.in/yaml/v3"},
+	"internal/specjson":              {"internal/netstate", "internal/spec"},
 	"internal/owner":                 {"internal/netstate"},
-	"internal/fib":                   {"internal/netstate", "github.com/gaissmai/bart"},
-	"internal/desired":               {"internal/netstate", "internal/spec", "internal/owner"},
+	"internal/fib":                   {"internal/netstate"},
+	"internal/sim":                   {"internal/netstate", "internal/fib"},
+	"internal/snapshot":              {"internal/netstate", "internal/spec"},
+	"internal/explain":               {"internal/netstate", "internal/spec", "internal/fib", "internal/sim", "internal/snapshot"},
+	"internal/explain/page":          {"internal/fib", "internal/sim", "internal/explain"},
+	"internal/doctor":                {"internal/netstate", "internal/owner", "internal/fib", "internal/sim", "internal/snapshot", "internal/explain"},
+	"internal/impact":                {"internal/netstate", "internal/fib", "internal/sim", "internal/snapshot", "internal/explain"},
+	"internal/networkd":              {},
+	"internal/external":              {"internal/netstate", "internal/spec", "internal/owner"},
+	"internal/desired":               {"internal/netstate", "internal/spec", "internal/owner", "internal/external"},
 	"internal/plan":                  {"internal/netstate", "internal/spec", "internal/owner", "internal/desired"},
 	"internal/rttables":              {},
 	"internal/record":                {"internal/netstate", "internal/spec", "golang.org/x/sys/"},
 	"internal/apply":                 {"internal/netstate", "internal/spec", "internal/desired", "internal/plan"},
-	"internal/kernel":                {"internal/netstate", "github.com/mdlayher/netlink", "golang.org/x/sys/"},
+	"internal/kernel":                {"internal/netstate", "golang.org/x/sys/"},
 	"internal/cutoff":                {"internal/netstate", "internal/spec", "internal/fib"},
 	"internal/guard":                 {"internal/netstate", "internal/plan", "internal/apply", "internal/record", "golang.org/x/sys/"},
 	"internal/boot":                  {"internal/spec"},
 	"internal/importer":              {"internal/netstate", "internal/spec", "internal/owner"},
-	"internal/host": {"internal/netstate", "internal/spec", "internal/specfile", "internal/owner", "internal/desired", "internal/plan",
-		"internal/rttables", "internal/record", "internal/apply", "internal/kernel", "internal/cutoff", "internal/guard", "internal/boot", "internal/importer"},
+	"internal/host": {"internal/netstate", "internal/spec", "internal/specfile", "internal/owner", "internal/external", "internal/desired", "internal/plan",
+		"internal/rttables", "internal/record", "internal/srcroute", "internal/standing", "internal/apply", "internal/kernel", "internal/cutoff", "internal/guard", "internal/boot", "internal/importer",
+		"internal/sim", "internal/snapshot", "internal/explain", "internal/doctor", "internal/impact", "internal/networkd"},
 	"internal/lab": {"internal/netstate", "internal/spec", "internal/specfile", "internal/kernel", "github.com/google/nftables", "go.yaml.in/yaml/v3", "golang.org/x/sys/"},
 	"internal/cli": {"internal/netstate", "internal/spec", "internal/specfile", "internal/plan", "internal/host", "internal/lab", "internal/guard",
+		"internal/snapshot", "internal/explain", "internal/explain/page", "internal/doctor", "internal/impact",
 		"github.com/spf13/", "go.yaml.in/yaml/v3", "golang.org/x/sys/"},
-	"cmd/viarule": {"internal/cli"},
+	"internal/srcroute": {"internal/netstate", "internal/spec"},
+	"internal/standing": {"internal/netstate", "internal/record"},
+	"internal/cni":      {"internal/kernel", "github.com/containernetworking/cni/"},
+	"internal/cni/sbr": {"internal/netstate", "internal/spec", "internal/specjson", "internal/srcroute", "internal/record", "internal/standing", "internal/kernel", "internal/cni",
+		"github.com/containernetworking/cni/", "golang.org/x/sys/"},
+	"cmd/viarule":     {"internal/cli"},
+	"cmd/viarule-sbr": {"internal/cni/sbr"},
 
 	// Test kits: only tests import them, and `production` below sees to that.
 	"internal/kernelfake": {"internal/netstate", "golang.org/x/sys/"},
@@ -53,20 +70,22 @@ var imports = map[string][]string{
 	"internal/archtest":   {},
 	"test/vm":             {},
 	"test/script":         {},
+	"test/returnpath":     {},
 }
 
 // testkits must not be linked into a program.
 var testkits = []string{"internal/kernelfake", "internal/kerneltest", "internal/netnstest", "internal/netstate/netstatetest"}
 
 // pure packages look at nothing but their arguments.
-var pure = []string{"internal/netstate", "internal/spec", "internal/owner", "internal/fib", "internal/desired", "internal/plan"}
+var pure = []string{"internal/netstate", "internal/spec", "internal/specjson", "internal/owner", "internal/fib", "internal/sim", "internal/snapshot", "internal/explain", "internal/explain/page", "internal/doctor", "internal/impact", "internal/external", "internal/desired", "internal/plan", "internal/srcroute", "internal/standing"}
 
 var impure = []string{"os", "os/exec", "net", "log", "log/slog", "time", "math/rand", "math/rand/v2", "sync", "syscall", "runtime", "context", "crypto/rand"}
 
 // mustNotLink lists, for each program, module path prefixes that it must never
 // contain: they cost start-up time, memory or attack surface.
 var mustNotLink = map[string][]string{
-	"cmd/viarule": {"k8s.io/client-go", "k8s.io/apiextensions-apiserver", "pgregory.net/rapid", "testing"},
+	"cmd/viarule":     {"k8s.io/client-go", "k8s.io/apiextensions-apiserver", "pgregory.net/rapid", "testing"},
+	"cmd/viarule-sbr": {"k8s.io/", "github.com/spf13/", "go.yaml.in/", "github.com/google/nftables", "log/slog", "pgregory.net/rapid", "testing"},
 }
 
 const (

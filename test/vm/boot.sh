@@ -33,7 +33,7 @@ release=$(ls "$work/kernel/lib/modules")
 run=$(mktemp -d "$work/run.XXXXXX")
 trap 'rm -rf "$run"' EXIT
 root=$run/root
-mkdir -p "$root"/{bin,sbin,usr/bin,usr/sbin,proc,sys,dev,tmp,run,etc/iproute2,root} "$root/lib/modules/$release/kernel"
+mkdir -p "$root"/{bin,sbin,usr/bin,usr/sbin,proc,sys,dev,tmp,run,etc/iproute2,root,var/lib,var/log} "$root/lib/modules/$release/kernel"
 for part in net drivers/net lib crypto arch/x86/crypto; do
   mkdir -p "$root/lib/modules/$release/kernel/$part"
   cp -a "$work/kernel/lib/modules/$release/kernel/$part/." "$root/lib/modules/$release/kernel/$part/" 2>/dev/null || true
@@ -48,7 +48,7 @@ cp "$busybox" "$root/bin/busybox"
 for applet in $("$busybox" --list); do
   case $applet in ip | busybox) ;; *) ln -sf busybox "$root/bin/$applet" ;; esac
 done
-for program in ip nft sysctl bash sed setpriv; do # busybox has fewer options
+for program in ip tc nft sysctl bash sed setpriv ipvsadm strace; do # busybox has fewer options
   path=$(command -v "$program" || echo "/usr/sbin/$program")
   cp -L "$path" "$root/usr/bin/$program"
   { ldd "$path" 2>/dev/null || true; } | grep -o '/[^ )]*' | while read -r library; do
@@ -59,6 +59,7 @@ done
 cp -a /etc/iproute2/. "$root/etc/iproute2/" 2>/dev/null || cp -a /usr/share/iproute2/. "$root/etc/iproute2/"
 ln -sf /usr/bin/bash "$root/bin/bash"
 ln -sf /bin/busybox "$root/sbin/modprobe"
+ln -s /run "$root/var/run"
 printf 'root:x:0:0:root:/root:/bin/sh\n' >"$root/etc/passwd"
 printf 'root:x:0:\n' >"$root/etc/group"
 cp -a "$payload" "$root/payload"
@@ -70,7 +71,7 @@ mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev 2>
 mount -t tmpfs run /run; mount -t tmpfs tmp /tmp
 mkdir -p /run/netns /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup
 echo 3 >/proc/sys/kernel/printk; echo /sbin/modprobe >/proc/sys/kernel/modprobe
-for module in dummy veth bridge 8021q vrf ipvlan macvlan vxlan nf_tables; do modprobe $module 2>/dev/null; done
+for module in dummy veth bridge 8021q vrf ipvlan macvlan vxlan nf_tables ip_vs ip_vs_rr; do modprobe $module 2>/dev/null; done
 ip link set lo up
 echo VM-BEGIN; cd /payload && ./run 2>&1; echo "VM-END $?"
 poweroff -f
