@@ -74,7 +74,7 @@ func (h NftHook) priorityText() string {
 		at   int32
 		name string
 		hook string // the only one in which nft knows the name
-	}{{NftMangle, "mangle", h.Hook}, {NftDstNAT, "dstnat", "prerouting"}} {
+	}{{NftMangle, "mangle", h.Hook}, {NftDstNAT, "dstnat", "prerouting"}, {NftSrcNAT, "srcnat", "postrouting"}} {
 		switch by := h.Priority - known.at; {
 		case h.Hook != known.hook:
 		case by == 0:
@@ -111,6 +111,8 @@ func (s NftStmt) String() string {
 		return "iifname != " + strconv.Quote(s.Link)
 	case NftDAddrMap:
 		return ip + " daddr vmap " + word("@"+s.Name)
+	case NftSAddrMap:
+		return ip + " saddr vmap " + word("@"+s.Name)
 	case NftOrigMap:
 		return "ct original " + ip + " daddr vmap " + word("@"+s.Name)
 	case NftOriginal:
@@ -138,6 +140,8 @@ func (s NftStmt) String() string {
 			return "meta nfproto ipv6 " + fib
 		}
 		return fib
+	case NftMasquerade:
+		return "masquerade"
 	case NftJump:
 		return "jump " + word(s.Name)
 	case NftReturn:
@@ -279,11 +283,17 @@ func (p *parser) nftStmt(w string) NftStmt {
 		}
 		return NftStmt{Op: NftIIFName, Link: p.arg(w)}
 	case "ip", "ip6":
+		if p.accept("saddr") {
+			return p.nftMap(NftSAddrMap, w)
+		}
+		p.expect("daddr")
 		return p.nftMap(NftDAddrMap, w)
 	case "ct":
 		switch {
 		case p.accept("original"):
-			return p.nftMap(NftOrigMap, p.arg("original"))
+			ip := p.arg("original")
+			p.expect("daddr")
+			return p.nftMap(NftOrigMap, ip)
 		case p.accept("direction"):
 			if p.accept("original") {
 				return NftStmt{Op: NftOriginal}
@@ -305,6 +315,8 @@ func (p *parser) nftStmt(w string) NftStmt {
 		return p.nftMark(w, NftIfMark, NftIfNotMark, NftSetMark)
 	case "fib":
 		return p.nftFib(0)
+	case "masquerade":
+		return NftStmt{Op: NftMasquerade}
 	case "jump":
 		return NftStmt{Op: NftJump, Name: p.arg(w)}
 	case "return":
@@ -323,6 +335,7 @@ func (p *parser) nftStmt(w string) NftStmt {
 	return NftStmt{}
 }
 
+// nftMap reads `vmap @NAME`, behind the address that is looked up.
 func (p *parser) nftMap(op NftOp, ip string) NftStmt {
 	s := NftStmt{Op: op, Family: IPv4}
 	if ip == "ip6" {
@@ -330,7 +343,6 @@ func (p *parser) nftMap(op NftOp, ip string) NftStmt {
 	} else if ip != "ip" && p.err == nil {
 		p.failf("%q is not ip or ip6", ip)
 	}
-	p.expect("daddr")
 	p.expect("vmap")
 	name, ok := strings.CutPrefix(p.arg("vmap"), "@")
 	if !ok && p.err == nil {
