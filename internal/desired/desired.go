@@ -108,7 +108,8 @@ type Want struct {
 	Links   []Link
 	Nft     *Nft // nil: no table
 	Forward []Forward
-	Accepts []Accept // what Forward comes to in the chains that there are
+	Accepts []Accept  // what Forward comes to in the chains that there are
+	Blocked []Blocked // what is wanted, and of no use
 	Trees   []Tree
 	Notes   []Note
 	// Listed are the users' rules as they wrote them, for plan and status

@@ -22,58 +22,93 @@ type Accept struct {
 	Origin Origin
 }
 
+// Blocked is something wanted that is of no use as long as somebody else's object
+// stands as it does.
+type Blocked struct {
+	Object string // of the others, in words
+	What   string // what it does, and what to do about it
+	Origin Origin
+}
+
 // buildAccepts works out which chains need an accept: a base chain whose policy is to
 // drop, unless a rule accepts everything before. It says of each chain that loses
 // packets in spite of it which rule does so.
 func (b *builder) buildAccepts() {
-	for _, f := range b.want.Forward {
-		comment := netstate.AcceptComment(f.Origin.Object.Ref.String())
-		for i := range b.facts.State.Forward {
-			c := &b.facts.State.Forward[i]
-			if end, ok := c.Ends(len(c.Rules)); !c.Drop || ok && end.Op == netstate.NftAccept {
-				continue
-			}
-			if len(comment) > netstate.MaxAcceptComment {
-				b.fail(part{obj: f.Origin.Object, pos: f.Origin.Pos, path: "metadata.name"},
-					fmt.Sprintf("the chain %s drops forwarded packets by its policy, and the name of the object is too long for the comment of a rule there", c.NftName),
-					fmt.Sprintf("give it a name of %d characters at most", netstate.MaxAcceptComment-len(comment)+len(f.Origin.Object.Name)))
-				break
-			}
-			b.want.Accepts = append(b.want.Accepts,
-				Accept{netstate.Accept{NftName: c.NftName, In: f.Links, Comment: comment}, f.Origin},
-				Accept{netstate.Accept{NftName: c.NftName, Out: f.Links, Comment: comment}, f.Origin})
+	for i := range b.want.Forward {
+		f := &b.want.Forward[i]
+		for j := range b.facts.State.Forward {
+			b.acceptIn(f, &b.facts.State.Forward[j])
 		}
-		b.noteLegacy(&f)
+		for j := range b.facts.Around.LegacyForward {
+			b.legacy(f, &b.facts.Around.LegacyForward[j])
+		}
 	}
 }
 
-// noteLegacy says what to type where the old iptables drops forwarded packets:
-// viarule writes nothing there.
-func (b *builder) noteLegacy(f *Forward) {
-	comment := netstate.AcceptComment(f.Origin.Object.Ref.String())
+func (b *builder) acceptIn(f *Forward, c *netstate.ForwardChain) {
+	object := f.Origin.Object
+	comment := netstate.AcceptComment(object.Ref.String())
+	if over := len(comment) - netstate.MaxAcceptComment; c.Drop && over > 0 {
+		b.fail(part{obj: object, pos: f.Origin.Pos, path: "metadata.name"},
+			fmt.Sprintf("the chain %s drops by its policy what is forwarded, and the name of the object is too long for the comment of a rule there", c.NftName),
+			fmt.Sprintf("give it a name of %d characters at most", len(object.Name)-over))
+		return
+	}
+	sides := []netstate.Accept{
+		{NftName: c.NftName, In: f.Links, Comment: comment},
+		{NftName: c.NftName, Out: f.Links, Comment: comment},
+	}
+	blocked := false
+	for _, a := range sides {
+		end, ends := c.Ends(placeOf(c, &a))
+		if c.Drop && !(ends && end.Op == netstate.NftAccept) {
+			b.want.Accepts = append(b.want.Accepts, Accept{a, f.Origin})
+		}
+		if ends && end.Loses(c) && !blocked {
+			blocked = true
+			b.want.Blocked = append(b.want.Blocked, Blocked{Object: "chain " + c.NftName.String(), Origin: f.Origin, What: fmt.Sprintf(
+				"%s ends the chain for all packets, so that no accept behind it counts: put `iifname %q accept` and `oifname %q accept` in front of it, or remove it", end.Where, f.Links, f.Links)})
+		}
+	}
+}
+
+// placeOf is the place in a chain of the first rule that accepts what a does, whoever
+// made it, or that one of viarule's would get.
+func placeOf(c *netstate.ForwardChain, a *netstate.Accept) int {
+	for i := range c.Rules {
+		if there, ok := c.Accept(i); ok && there.In == a.In && there.Out == a.Out {
+			return i
+		}
+	}
+	return len(c.Rules)
+}
+
+// legacy says what to type where the old iptables drops what is forwarded: viarule
+// writes nothing there.
+func (b *builder) legacy(f *Forward, l *netstate.LegacyForward) {
+	program := "iptables-legacy"
+	if l.Family == netstate.IPv6 {
+		program = "ip6tables-legacy"
+	}
 	pattern := strings.TrimSuffix(f.Links, "*") + "+"
-	for _, l := range b.facts.Around.LegacyForward {
-		program := "iptables-legacy"
-		if l.Family == netstate.IPv6 {
-			program = "ip6tables-legacy"
+	comment := netstate.AcceptComment(f.Origin.Object.Ref.String())
+	var lines []string
+	for _, side := range []struct {
+		option string
+		there  []string
+	}{{"-i", l.In}, {"-o", l.Out}} {
+		if !slices.Contains(side.there, f.Links) {
+			lines = append(lines, fmt.Sprintf("`%s -A FORWARD %s %s -m comment --comment %q -j ACCEPT`", program, side.option, pattern, comment))
 		}
-		var lines []string
-		for _, side := range []struct {
-			option string
-			there  []string
-		}{{"-i", l.In}, {"-o", l.Out}} {
-			if !slices.Contains(side.there, f.Links) {
-				lines = append(lines, fmt.Sprintf("`%s -A FORWARD %s %s -m comment --comment %q -j ACCEPT`", program, side.option, pattern, comment))
-			}
-		}
-		if len(lines) == 0 || l.Known && !l.Drop {
-			continue
-		}
-		what := "drops by its policy what it does not accept"
-		if !l.Known {
-			what = "could not be read, and may drop by its policy what it does not accept"
-		}
+	}
+	const kept = "viarule changes nothing there"
+	do := strings.Join(lines, " and ")
+	switch {
+	case !l.Known:
 		b.want.Notes = append(b.want.Notes, Note{f.Origin.Object.Ref, fmt.Sprintf(
-			"the chain FORWARD of the old iptables (%s) %s; viarule changes nothing there: type %s", program, what, strings.Join(lines, " and "))})
+			"the chain FORWARD of the old iptables could not be read (%s), and %s: if `%s -S FORWARD` says -P FORWARD DROP, type %s", program, kept, program, do)})
+	case l.Drop && len(lines) > 0:
+		b.want.Blocked = append(b.want.Blocked, Blocked{Object: program + " chain FORWARD", Origin: f.Origin,
+			What: fmt.Sprintf("it drops by its policy what is forwarded, and %s: type %s", kept, do)})
 	}
 }
