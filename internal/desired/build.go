@@ -40,6 +40,7 @@ func Build(objs []spec.Object, f Facts) (Want, []spec.Problem) {
 	b.resolveTables()
 	b.buildRoutes()
 	b.buildRules()
+	b.buildAccepts()
 	b.restoreOrigins()
 	b.sortProblems()
 	return b.want, b.problems

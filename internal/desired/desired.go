@@ -41,7 +41,8 @@ type Facts struct {
 	// Neighbours are the programs found on this host (owner.Match) whose tables,
 	// priorities and marks the objects must keep clear of.
 	Neighbours owner.Findings
-	// The rest is for ExternalNetworks only; see external.Facts.
+	// The rest is for ExternalNetworks (see external.Facts), and Around for whatever
+	// asks for Forward.
 	Sysctls  map[string]string
 	Gateways map[netstate.NeighKey]netstate.NeighState
 	Around   netstate.Surroundings
@@ -106,6 +107,9 @@ type Want struct {
 	Sysctls []Sysctl
 	Links   []Link
 	Nft     *Nft // nil: no table
+	Forward []Forward
+	Accepts []Accept  // what Forward comes to in the chains that there are
+	Blocked []Blocked // what is wanted, and of no use
 	Trees   []Tree
 	Notes   []Note
 	// Listed are the users' rules as they wrote them, for plan and status

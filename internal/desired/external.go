@@ -92,4 +92,10 @@ func (b *builder) restoreOrigins() {
 	for i := range w.Trees {
 		restore(&w.Trees[i].Origin)
 	}
+	for i := range w.Forward {
+		restore(&w.Forward[i].Origin)
+	}
+	for i := range w.Accepts {
+		restore(&w.Accepts[i].Origin)
+	}
 }

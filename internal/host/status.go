@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/viarule/viarule/internal/desired"
@@ -153,6 +154,9 @@ func (d *draft) status(ref spec.Ref, names Names) ObjectStatus {
 	if nft := d.input.Want.Nft; nft != nil && slices.ContainsFunc(nft.Origins, func(o desired.Origin) bool { return o.Object.Ref == ref }) {
 		out.Summary += ", a part of " + plan.NftName(&nft.NftTable)
 	}
+	if in := d.acceptedIn(ref); len(in) > 0 {
+		out.Summary += ", accepts in " + strings.Join(in, ", ")
+	}
 	for i := range d.plan.Ops {
 		op := &d.plan.Ops[i]
 		if !slices.ContainsFunc(op.Askers(), func(o desired.Origin) bool { return o.Object.Ref == ref }) {
@@ -167,9 +171,27 @@ func (d *draft) status(ref spec.Ref, names Names) ObjectStatus {
 			out.Details = append(out.Details, f.What+": "+f.Object(names))
 		}
 	}
+	for i := range d.plan.Blocked {
+		if f := &d.plan.Blocked[i]; f.Origin.Object != nil && f.Origin.Object.Ref == ref {
+			out.State = Conflict
+			out.Details = append(out.Details, "blocked: "+f.Object(names)+": "+f.What)
+		}
+	}
 	for i := range d.plan.Satisfied {
 		if f := &d.plan.Satisfied[i]; f.Origin.Object != nil && f.Origin.Object.Ref == ref {
 			out.Details = append(out.Details, "satisfied: "+f.Object(names))
+		}
+	}
+	return out
+}
+
+// acceptedIn names the chains of others in which an object wants accepts.
+func (d *draft) acceptedIn(ref spec.Ref) []string {
+	var out []string
+	for i := range d.input.Want.Accepts {
+		a := &d.input.Want.Accepts[i]
+		if name := a.NftName.String(); a.Origin.Object.Ref == ref && !slices.Contains(out, name) {
+			out = append(out, name)
 		}
 	}
 	return out
@@ -187,6 +209,8 @@ func drift(op *plan.Op, names Names) []string {
 		return []string{word(op.Verb) + plan.LinkText(op.Link, names)}
 	case op.Nft != nil:
 		return nftDrift(op)
+	case op.Accept != nil:
+		return []string{word(op.Verb) + op.Accept.String()}
 	}
 	return []string{"differs: " + op.Change.String()}
 }

@@ -16,6 +16,7 @@ import (
 const (
 	nftMetaMark    = unix.NFT_META_MARK
 	nftMetaIIFName = unix.NFT_META_IIFNAME
+	nftMetaOIFName = unix.NFT_META_OIFNAME
 	nftMetaNFProto = unix.NFT_META_NFPROTO
 	nftCtDirection = unix.NFT_CT_DIRECTION
 	nftCtMark      = unix.NFT_CT_MARK
@@ -142,6 +143,14 @@ func expressions(s *netstate.NftStmt) []expression {
 		return []expression{metaLoad(nftMetaIIFName), compare(unix.NFT_CMP_EQ, linkWord(s.Link))}
 	case netstate.NftNotIIF:
 		return []expression{metaLoad(nftMetaIIFName), compare(unix.NFT_CMP_NEQ, linkWord(s.Link))}
+	case netstate.NftOIFName:
+		return []expression{metaLoad(nftMetaOIFName), compare(unix.NFT_CMP_EQ, linkWord(s.Link))}
+	case netstate.NftNotOIF:
+		return []expression{metaLoad(nftMetaOIFName), compare(unix.NFT_CMP_NEQ, linkWord(s.Link))}
+	case netstate.NftIIFPrefix:
+		return []expression{metaLoad(nftMetaIIFName), compare(unix.NFT_CMP_EQ, []byte(s.Link))}
+	case netstate.NftOIFPrefix:
+		return []expression{metaLoad(nftMetaOIFName), compare(unix.NFT_CMP_EQ, []byte(s.Link))}
 	case netstate.NftDAddrMap:
 		addr := payload(offsetDst6, 16)
 		if v4 {
@@ -189,6 +198,10 @@ func expressions(s *netstate.NftStmt) []expression {
 		return []expression{verdict(unix.NFT_RETURN, "")}
 	case netstate.NftDrop:
 		return []expression{verdict(nfDrop, "")}
+	case netstate.NftAccept:
+		return []expression{verdict(nfAccept, "")}
+	case netstate.NftGoto:
+		return []expression{verdict(unix.NFT_GOTO, s.Name)}
 	}
 	return nil
 }
@@ -220,24 +233,13 @@ func guessStmt(e []expression) netstate.NftStmt {
 	key := first.be(unix.NFTA_META_KEY)
 	switch {
 	case e[0].name == "immediate":
-		v := readAttrs(readAttrs(first.get(unix.NFTA_IMMEDIATE_DATA)).get(unix.NFTA_DATA_VERDICT))
-		switch int32(v.be(unix.NFTA_VERDICT_CODE)) {
-		case unix.NFT_JUMP:
-			s.Op, s.Name = netstate.NftJump, v.text(unix.NFTA_VERDICT_CHAIN)
-		case unix.NFT_RETURN:
-			s.Op = netstate.NftReturn
-		case nfDrop:
-			s.Op = netstate.NftDrop
-		}
+		s, _ = foreignVerdict(readAttrs(readAttrs(first.get(unix.NFTA_IMMEDIATE_DATA)).get(unix.NFTA_DATA_VERDICT)))
 	case e[0].name == "masq":
 		s.Op = netstate.NftMasquerade
 	case e[0].name == "fib":
 		s.Op = netstate.NftFibMissing
-	case e[0].name == "meta" && key == nftMetaIIFName:
-		s.Op, s.Link = netstate.NftIIFName, string(bytes.TrimRight(last.value(unix.NFTA_CMP_DATA), "\x00"))
-		if last.be(unix.NFTA_CMP_OP) == unix.NFT_CMP_NEQ {
-			s.Op = netstate.NftNotIIF
-		}
+	case e[0].name == "meta" && (key == nftMetaIIFName || key == nftMetaOIFName):
+		s, _ = foreignLink(first, last)
 	case e[0].name == "meta" && key == nftMetaNFProto && len(e) == maxExpressions:
 		if v := readAttrs(e[1].data).value(unix.NFTA_CMP_DATA); len(v) == 1 {
 			s.Family = netstate.Family(v[0])

@@ -13,7 +13,7 @@ import (
 )
 
 // alone says whether kernel.Conn writes a change by itself.
-func alone(ch *netstate.Change) bool { return ch.Link != nil || ch.Nft != nil }
+func alone(ch *netstate.Change) bool { return ch.Link != nil || ch.Nft != nil || ch.Accept != nil }
 
 // ofPort says whether a change is one of a port, of which the link is somebody else's.
 func ofPort(l *netstate.Link, verb netstate.Verb) bool {

@@ -102,6 +102,13 @@ const (
 	NftJump                     // jump Name
 	NftReturn                   // return
 	NftDrop                     // drop
+	NftOIFName                  // oifname "Link"
+	NftNotOIF                   // oifname != "Link"
+	NftIIFPrefix                // iifname "Link*": the name begins so
+	NftOIFPrefix                // oifname "Link*"
+	NftAccept                   // accept
+	NftReject                   // reject, with whatever answer
+	NftGoto                     // goto Name
 )
 
 // Equal says whether the two tables are the same to the last statement.

@@ -106,9 +106,17 @@ func (s NftStmt) String() string {
 	}
 	switch s.Op {
 	case NftIIFName:
-		return "iifname " + strconv.Quote(s.Link)
+		return "iifname " + quoteLink(s.Link)
 	case NftNotIIF:
-		return "iifname != " + strconv.Quote(s.Link)
+		return "iifname != " + quoteLink(s.Link)
+	case NftOIFName:
+		return "oifname " + quoteLink(s.Link)
+	case NftNotOIF:
+		return "oifname != " + quoteLink(s.Link)
+	case NftIIFPrefix:
+		return "iifname " + strconv.Quote(s.Link+"*")
+	case NftOIFPrefix:
+		return "oifname " + strconv.Quote(s.Link+"*")
 	case NftDAddrMap:
 		return ip + " daddr vmap " + word("@"+s.Name)
 	case NftSAddrMap:
@@ -148,9 +156,24 @@ func (s NftStmt) String() string {
 		return "return"
 	case NftDrop:
 		return "drop"
+	case NftAccept:
+		return "accept"
+	case NftReject:
+		return "reject"
+	case NftGoto:
+		return "goto " + word(s.Name)
 	}
 	name, attrs, _ := strings.Cut(s.Unknown, "\x00")
 	return "unknown " + word(name) + " " + hex.EncodeToString([]byte(attrs)) + "."
+}
+
+// quoteLink quotes the whole name of a link. A * at its end would stand for any end,
+// so nft wants it escaped.
+func quoteLink(name string) string {
+	if rest, ok := strings.CutSuffix(name, "*"); ok {
+		name = rest + "\\*"
+	}
+	return strconv.Quote(name)
 }
 
 // word quotes a name that would not read back as one word: the kernel takes any.
@@ -278,10 +301,9 @@ func (p *parser) nftRule() NftRule {
 func (p *parser) nftStmt(w string) NftStmt {
 	switch w {
 	case "iifname":
-		if p.accept("!=") {
-			return NftStmt{Op: NftNotIIF, Link: p.arg(w)}
-		}
-		return NftStmt{Op: NftIIFName, Link: p.arg(w)}
+		return p.nftLink(w, NftIIFName, NftNotIIF, NftIIFPrefix)
+	case "oifname":
+		return p.nftLink(w, NftOIFName, NftNotOIF, NftOIFPrefix)
 	case "ip", "ip6":
 		if p.accept("saddr") {
 			return p.nftMap(NftSAddrMap, w)
@@ -323,6 +345,12 @@ func (p *parser) nftStmt(w string) NftStmt {
 		return NftStmt{Op: NftReturn}
 	case "drop":
 		return NftStmt{Op: NftDrop}
+	case "accept":
+		return NftStmt{Op: NftAccept}
+	case "reject":
+		return NftStmt{Op: NftReject}
+	case "goto":
+		return NftStmt{Op: NftGoto, Name: p.arg(w)}
 	case "unknown":
 		name := p.arg(w)
 		attrs, err := hex.DecodeString(strings.TrimSuffix(p.arg(w), "."))
@@ -333,6 +361,26 @@ func (p *parser) nftStmt(w string) NftStmt {
 	}
 	p.failf("%q begins no statement", w)
 	return NftStmt{}
+}
+
+// nftLink reads a comparison with a link's name, behind which name it is of.
+func (p *parser) nftLink(of string, equal, differs, begins NftOp) NftStmt {
+	op := equal
+	if p.accept("!=") {
+		op = differs
+	}
+	name := p.arg(of)
+	rest, star := strings.CutSuffix(name, "*")
+	whole, escaped := strings.CutSuffix(rest, "\\")
+	switch {
+	case star && escaped:
+		name = whole + "*"
+	case star && op == differs:
+		p.failf("%s != %q: not a whole name", of, name)
+	case star:
+		op, name = begins, rest
+	}
+	return NftStmt{Op: op, Link: name}
 }
 
 // nftMap reads `vmap @NAME`, behind the address that is looked up.
