@@ -16,8 +16,8 @@
 //
 // What CEL cannot say at this price viarule finds when it reads the object:
 // addresses of one object that overlap, prefixes and addresses of nodes that do not
-// fit together, IPv6 ranges that are reversed, addresses
-// that are the same but written otherwise. Fixtures of internal/specfile that are
+// fit together, IPv6 ranges that are reversed, addresses that are the same but written
+// otherwise. Fixtures of internal/specfile that are
 // marked with `# file-only` show each.
 //
 // The schema sets no defaults but a route's metric, which is a part of the
