@@ -32,7 +32,10 @@ func (a *Accept) append(b []byte) []byte {
 	if a.Out != "" {
 		b = appendKeyWord(b, " oifname ", a.Out)
 	}
-	return appendKeyWord(b, " comment ", a.Comment)
+	if a.Comment != "" {
+		b = appendKeyWord(b, " comment ", a.Comment)
+	}
+	return b
 }
 
 // ParseAccept reads what Accept.String writes.
