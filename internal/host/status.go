@@ -46,6 +46,10 @@ type ObjectStatus struct {
 	Listing []string `json:"listing"` // its rules, as the user wrote them
 	// Gateways says of each gateway of an ExternalNetwork whether it answers.
 	Gateways []string `json:"gateways,omitempty"`
+	// Peers are the prefixes of the other nodes of a PodNetwork, and Pods those of its
+	// pods that are on this host.
+	Peers []PeerStatus `json:"peers,omitempty"`
+	Pods  []PodStatus  `json:"pods,omitempty"`
 }
 
 // PendingStatus is an apply that waits for its confirmation.
@@ -142,10 +146,13 @@ func (d *draft) status(ref spec.Ref, names Names) ObjectStatus {
 		}
 	}
 	out.Summary = fmt.Sprintf("%s, %s", count(rules, "rule"), count(routes, "route"))
-	if rules+routes == 0 && ref.Kind == spec.KindExternalNetwork {
+	if rules+routes == 0 && ref.Kind != spec.KindRoutingPolicy {
 		out.Summary = "nothing is needed for it"
 	}
 	out.Gateways = d.gatewayLines(ref)
+	if ref.Kind == spec.KindPodNetwork {
+		out.Peers, out.Pods = d.peers(ref, names), d.pods(ref, names)
+	}
 	for i := range d.input.Want.Links {
 		if l := &d.input.Want.Links[i]; l.Origin.Object.Ref == ref {
 			out.Summary += ", link " + l.Name

@@ -30,9 +30,11 @@ const (
 	nftFibMissing = unix.NFTA_FIB_F_SADDR | unix.NFTA_FIB_F_MARK | unix.NFTA_FIB_F_IIF | unix.NFTA_FIB_F_PRESENT
 )
 
-// Offsets of the destination address in the two headers.
+// Offsets of the addresses in the two headers.
 const (
+	offsetSrc4 = 12
 	offsetDst4 = 16
+	offsetSrc6 = 8
 	offsetDst6 = 24
 )
 
@@ -155,6 +157,12 @@ func expressions(s *netstate.NftStmt) []expression {
 			addr = payload(offsetDst4, 4)
 		}
 		return []expression{metaLoad(nftMetaNFProto), proto, addr, lookup(s.Name)}
+	case netstate.NftSAddrMap:
+		addr := payload(offsetSrc6, 16)
+		if v4 {
+			addr = payload(offsetSrc4, 4)
+		}
+		return []expression{metaLoad(nftMetaNFProto), proto, addr, lookup(s.Name)}
 	case netstate.NftOrigMap:
 		if v4 {
 			return []expression{ctOriginal(nftCtDstIP), lookup(s.Name)}
@@ -182,6 +190,8 @@ func expressions(s *netstate.NftStmt) []expression {
 			check = append([]expression{metaLoad(nftMetaNFProto), proto}, check...)
 		}
 		return check
+	case netstate.NftMasquerade:
+		return []expression{{"masq", nil}}
 	case netstate.NftJump:
 		return []expression{verdict(unix.NFT_JUMP, s.Name)}
 	case netstate.NftReturn:
@@ -224,6 +234,8 @@ func guessStmt(e []expression) netstate.NftStmt {
 	switch {
 	case e[0].name == "immediate":
 		s, _ = foreignVerdict(readAttrs(readAttrs(first.get(unix.NFTA_IMMEDIATE_DATA)).get(unix.NFTA_DATA_VERDICT)))
+	case e[0].name == "masq":
+		s.Op = netstate.NftMasquerade
 	case e[0].name == "fib":
 		s.Op = netstate.NftFibMissing
 	case e[0].name == "meta" && (key == nftMetaIIFName || key == nftMetaOIFName):
@@ -234,6 +246,9 @@ func guessStmt(e []expression) netstate.NftStmt {
 		}
 		if s.Op = netstate.NftFibMissing; e[3].name == "lookup" {
 			s.Op, s.Name = netstate.NftDAddrMap, last.text(unix.NFTA_LOOKUP_SET)
+			if at := readAttrs(e[2].data).be(unix.NFTA_PAYLOAD_OFFSET); at == offsetSrc4 || at == offsetSrc6 {
+				s.Op = netstate.NftSAddrMap
+			}
 		}
 	case e[0].name == "ct" && key == nftCtDirection:
 		if s.Op = netstate.NftOriginal; bytes.Equal(last.value(unix.NFTA_CMP_DATA), []byte{1}) {

@@ -332,7 +332,7 @@ func nftRefusal(a *answer) error {
 	case a == nil:
 		return nil
 	case errors.Is(a, unix.EPROTONOSUPPORT), errors.Is(a, unix.EOPNOTSUPP), errors.Is(a, unix.ENOSYS):
-		return &FeatureError{Name: "nftables, or one of its expressions ct, fib and lookup (CONFIG_NF_TABLES_INET, NFT_CT, NFT_FIB_INET)"}
+		return &FeatureError{Name: "nftables, or one of its expressions ct, fib, lookup and masq (CONFIG_NF_TABLES_INET, NFT_CT, NFT_FIB_INET, NFT_MASQ)"}
 	}
 	return a
 }

@@ -74,7 +74,7 @@ func (h NftHook) priorityText() string {
 		at   int32
 		name string
 		hook string // the only one in which nft knows the name
-	}{{NftMangle, "mangle", h.Hook}, {NftDstNAT, "dstnat", "prerouting"}} {
+	}{{NftMangle, "mangle", h.Hook}, {NftDstNAT, "dstnat", "prerouting"}, {NftSrcNAT, "srcnat", "postrouting"}} {
 		switch by := h.Priority - known.at; {
 		case h.Hook != known.hook:
 		case by == 0:
@@ -119,6 +119,8 @@ func (s NftStmt) String() string {
 		return "oifname " + strconv.Quote(s.Link+"*")
 	case NftDAddrMap:
 		return ip + " daddr vmap " + word("@"+s.Name)
+	case NftSAddrMap:
+		return ip + " saddr vmap " + word("@"+s.Name)
 	case NftOrigMap:
 		return "ct original " + ip + " daddr vmap " + word("@"+s.Name)
 	case NftOriginal:
@@ -146,6 +148,8 @@ func (s NftStmt) String() string {
 			return "meta nfproto ipv6 " + fib
 		}
 		return fib
+	case NftMasquerade:
+		return "masquerade"
 	case NftJump:
 		return "jump " + word(s.Name)
 	case NftReturn:
@@ -301,11 +305,17 @@ func (p *parser) nftStmt(w string) NftStmt {
 	case "oifname":
 		return p.nftLink(w, NftOIFName, NftNotOIF, NftOIFPrefix)
 	case "ip", "ip6":
+		if p.accept("saddr") {
+			return p.nftMap(NftSAddrMap, w)
+		}
+		p.expect("daddr")
 		return p.nftMap(NftDAddrMap, w)
 	case "ct":
 		switch {
 		case p.accept("original"):
-			return p.nftMap(NftOrigMap, p.arg("original"))
+			ip := p.arg("original")
+			p.expect("daddr")
+			return p.nftMap(NftOrigMap, ip)
 		case p.accept("direction"):
 			if p.accept("original") {
 				return NftStmt{Op: NftOriginal}
@@ -327,6 +337,8 @@ func (p *parser) nftStmt(w string) NftStmt {
 		return p.nftMark(w, NftIfMark, NftIfNotMark, NftSetMark)
 	case "fib":
 		return p.nftFib(0)
+	case "masquerade":
+		return NftStmt{Op: NftMasquerade}
 	case "jump":
 		return NftStmt{Op: NftJump, Name: p.arg(w)}
 	case "return":
@@ -371,6 +383,7 @@ func (p *parser) nftLink(of string, equal, differs, begins NftOp) NftStmt {
 	return NftStmt{Op: op, Link: name}
 }
 
+// nftMap reads `vmap @NAME`, behind the address that is looked up.
 func (p *parser) nftMap(op NftOp, ip string) NftStmt {
 	s := NftStmt{Op: op, Family: IPv4}
 	if ip == "ip6" {
@@ -378,7 +391,6 @@ func (p *parser) nftMap(op NftOp, ip string) NftStmt {
 	} else if ip != "ip" && p.err == nil {
 		p.failf("%q is not ip or ip6", ip)
 	}
-	p.expect("daddr")
 	p.expect("vmap")
 	name, ok := strings.CutPrefix(p.arg("vmap"), "@")
 	if !ok && p.err == nil {
