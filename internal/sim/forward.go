@@ -42,7 +42,7 @@ func (r *run) others() bool {
 			continue
 		}
 		if p.may != "" {
-			r.doubt(p.may + " may accept it, and viarule does not know what it looks at")
+			r.doubt("it cannot be told whether " + p.may + " accepts it")
 		}
 		if policy {
 			r.step(Forward, "filter", "chain "+c.NftName.String(), text("policy drop"))

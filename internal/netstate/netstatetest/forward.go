@@ -36,7 +36,7 @@ func forwardRules(t *rapid.T) []netstate.ForwardRule {
 			if op == netstate.NftUnknown {
 				s.Unknown = rapid.SampledFrom([]string{"ct", "match conntrack"}).Draw(t, "expression") + "\x00"
 			} else {
-				s.Link = rapid.SampledFrom([]string{"eth0", "via", "v*"}).Draw(t, "link")
+				s.Link = rapid.SampledFrom([]string{"eth0", "via", "veth", "v*"}).Draw(t, "link")
 			}
 			r.Rule = append(r.Rule, s)
 		}
