@@ -273,3 +273,44 @@ func TestNoForwardChains(t *testing.T) {
 		}
 	}
 }
+
+// Tables that are switched off, and such as only a program that runs may write to.
+func TestForwardTableFlags(t *testing.T) {
+	netnstest.New(t)
+	c := openHere(t)
+	nft(t, "table ip off { flags dormant\n chain f { type filter hook forward priority 0; policy drop; }\n }\n", "-f", "-")
+	cmd := exec.Command("nft", "-i")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = in.Close(); _ = cmd.Wait() }()
+	for _, line := range []string{"add table ip owned { flags owner; }", "add chain ip owned f { type filter hook forward priority 0; policy drop; }", "list table ip owned"} {
+		if _, err := in.Write([]byte(line + "\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for text, b := "", make([]byte, 512); !strings.Contains(text, "policy drop"); {
+		n, err := out.Read(b)
+		if err != nil {
+			t.Fatalf("nft -i: %v\n%s", err, text)
+		}
+		text += string(b[:n])
+	}
+	const want = "forward chain ip off f priority 0 policy drop dormant\nforward chain ip owned f priority 0 policy drop owned\n"
+	s, err := c.Snapshot(context.Background())
+	if got := (netstate.State{Forward: s.Forward}).String(); err != nil || got != want {
+		t.Errorf("got\n%s%v\nwant\n%s", got, err, want)
+	}
+	a := netstatetest.ParseChange(t, `+ accept ip owned f iifname via* comment "viarule PodNetwork/pods"`)
+	if _, failed := c.Apply(context.Background(), []netstate.Change{a}); len(failed) != 1 {
+		t.Error("the kernel let somebody else write to an owned table")
+	}
+}

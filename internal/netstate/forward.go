@@ -14,7 +14,11 @@ type ForwardChain struct {
 	NftName
 	Priority int32
 	Drop     bool // its policy is drop, not accept
-	Rules    []ForwardRule
+	Dormant  bool // its table is switched off (flags dormant): no packet meets it
+	// Owned says that the table belongs to a process that runs (flags owner): the
+	// kernel lets nobody else write there.
+	Owned bool
+	Rules []ForwardRule
 	// Subs are the chains that the rules lead to by a jump or goto without any
 	// condition, directly or by one of them, sorted by name. Those behind a
 	// condition are not read.

@@ -12,7 +12,9 @@ import (
 // addForward sorts the forward chains of others by priority.
 func (w *World) addForward() {
 	for i := range w.in.State.Forward {
-		w.forward = append(w.forward, &w.in.State.Forward[i])
+		if c := &w.in.State.Forward[i]; !c.Dormant {
+			w.forward = append(w.forward, c)
+		}
 	}
 	slices.SortStableFunc(w.forward, func(a, b *netstate.ForwardChain) int { return cmp.Compare(a.Priority, b.Priority) })
 }

@@ -47,6 +47,7 @@ func TestForwardChains(t *testing.T) {
 		{"no chain", "", "via0 10.2.0.1", by},
 		{"the policy accepts", "forward chain ip filter FORWARD priority 0 policy accept\n", "via0 10.2.0.1", by},
 		{"the policy drops", drop, "via0 10.2.0.1", pol + "via0 and goes out by eth0"},
+		{"the table is switched off", strings.Replace(drop, "drop", "drop dormant", 1), "via0 10.2.0.1", by},
 		{"the policy of the other family drops", v6, "via0 10.2.0.1", by},
 		{"from a pod, accepted", drop + ours, "via0 10.2.0.1", by + " | rule 1 of the chain ip filter FORWARD (iifname \"via*\" accept comment \"viarule PodNetwork/pods\"): accepts it"},
 		{"to a pod, accepted", drop + ours, "eth0 10.1.0.1", by + " | rule 2 of the chain ip filter FORWARD (oifname \"via*\" accept comment \"viarule PodNetwork/pods\"): accepts it"},
@@ -120,6 +121,9 @@ func nftText(chains []netstate.ForwardChain) string {
 			b.WriteString("\t}\n")
 		}
 		fmt.Fprintf(&b, "table %s t {\n", c.Family)
+		if c.Dormant {
+			b.WriteString("\tflags dormant\n")
+		}
 		for j := len(c.Subs) - 1; j >= 0; j-- {
 			fmt.Fprintf(&b, "\tchain SUB%d {\n", j)
 			rules(c.Subs[j].Rules, j+1)

@@ -16,7 +16,8 @@ func ForwardChains() *rapid.Generator[[]netstate.ForwardChain] {
 			if !rapid.Bool().Draw(t, "chain") {
 				continue
 			}
-			c := netstate.ForwardChain{NftName: name, Priority: rapid.Int32Range(-400, 400).Draw(t, "priority"), Drop: rapid.Bool().Draw(t, "drop"), Rules: forwardRules(t)}
+			c := netstate.ForwardChain{NftName: name, Priority: rapid.Int32Range(-400, 400).Draw(t, "priority"), Drop: rapid.Bool().Draw(t, "drop"), Rules: forwardRules(t),
+				Dormant: rapid.IntRange(0, 5).Draw(t, "dormant") == 5, Owned: rapid.IntRange(0, 5).Draw(t, "owned") == 5}
 			for i := range rapid.IntRange(0, 3).Draw(t, "subs") {
 				c.Subs = append(c.Subs, netstate.ForwardSub{Name: fmt.Sprintf("SUB%d", i), Rules: forwardRules(t)})
 			}
