@@ -32,7 +32,10 @@ func (a *Accept) append(b []byte) []byte {
 	if a.Out != "" {
 		b = appendKeyWord(b, " oifname ", a.Out)
 	}
-	return appendKeyWord(b, " comment ", a.Comment)
+	if a.Comment != "" {
+		b = appendKeyWord(b, " comment ", a.Comment)
+	}
+	return b
 }
 
 // ParseAccept reads what Accept.String writes.
@@ -81,11 +84,18 @@ func (p *parser) nftName() NftName {
 func (c *ForwardChain) appendLines(b []byte) []byte {
 	b = c.NftName.append(append(b, "forward chain "...))
 	b = strconv.AppendInt(append(b, " priority "...), int64(c.Priority), 10)
-	policy := " policy accept\n"
+	policy := " policy accept"
 	if c.Drop {
-		policy = " policy drop\n"
+		policy = " policy drop"
 	}
-	b = appendForwardRules(append(b, policy...), c.Rules)
+	b = append(b, policy...)
+	if c.Dormant {
+		b = append(b, " dormant"...)
+	}
+	if c.Owned {
+		b = append(b, " owned"...)
+	}
+	b = appendForwardRules(append(b, '\n'), c.Rules)
 	for i := range c.Subs {
 		b = append(appendKeyWord(b, "forward sub ", c.Subs[i].Name), '\n')
 		b = appendForwardRules(b, c.Subs[i].Rules)
@@ -147,6 +157,8 @@ func (p *parser) forwardChain() ForwardChain {
 	if c.Drop = p.accept("drop"); !c.Drop {
 		p.expect("accept")
 	}
+	c.Dormant = p.accept("dormant")
+	c.Owned = p.accept("owned")
 	return c
 }
 

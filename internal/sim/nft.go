@@ -127,8 +127,10 @@ func (r *run) rule(rule netstate.NftRule, depth int) (f fate, ended bool) {
 			return goesOn, true
 		case netstate.NftDrop:
 			return drops, true
-		case netstate.NftUnknown:
-			r.doubt("a rule of table inet " + netstate.NftTableObjects + " has an expression that viarule does not know")
+		case netstate.NftUnknown,
+			// These viarule writes into chains of others only.
+			netstate.NftOIFName, netstate.NftNotOIF, netstate.NftIIFPrefix, netstate.NftOIFPrefix, netstate.NftAccept, netstate.NftReject, netstate.NftGoto:
+			r.doubt("a rule of table inet " + netstate.NftTableObjects + " has an expression that viarule does not write there")
 			return goesOn, false
 		default:
 			if !r.matches(s) {
