@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/viarule/viarule/internal/explain"
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/spec"
 )
@@ -25,17 +26,35 @@ func (p *PeerStatus) String() string {
 	return "peer " + p.Node + ": " + p.Route
 }
 
-// PodStatus is a pod on this host.
+// PodStatus is an address of a pod on this host.
 type PodStatus struct {
 	Address netip.Addr `json:"address"`
+	Pod     string     `json:"pod"` // NETWORK/CONTAINER/INTERFACE, by the link's alias
 	Link    string     `json:"link"`
 	Route   string     `json:"route"`
 }
 
-// String is a line for a person.
-func (p *PodStatus) String() string { return "pod " + p.Address.String() + ": " + p.Route }
+// String is a line for a person. Names of pods' interfaces are anybody's.
+func (p *PodStatus) String() string {
+	return "pod " + p.Address.String() + ": " + p.Route + "  # " + explain.Printable(p.Pod)
+}
 
-// podLink begins the names of the links of pods, which viarule-ptp makes.
+// podAlias begins the aliases of the links that viarule-ptp makes: they say whose a
+// link is, and so whose the routes by it are.
+const podAlias = "viarule:ptp/"
+
+// podLinks gives the pods' names by their links.
+func podLinks(s *netstate.State) map[string]string {
+	out := map[string]string{}
+	for i := range s.Links {
+		if pod, ok := strings.CutPrefix(s.Links[i].Alias, podAlias); ok && strings.HasPrefix(s.Links[i].Name, podLink) {
+			out[s.Links[i].Name] = pod
+		}
+	}
+	return out
+}
+
+// podLink begins the names of those links.
 const podLink = "via"
 
 // peers says of each prefix of the other nodes which route leads there.
@@ -78,13 +97,14 @@ func (d *draft) pods(ref spec.Ref, names Names) []PodStatus {
 		return nil
 	}
 	var out []PodStatus
+	links := podLinks(&d.before.state)
 	for j := range d.before.state.Routes {
 		r := &d.before.state.Routes[j]
-		if r.Protocol != netstate.ProtocolCNI || r.Table != netstate.TableMain || !r.To.IsSingleIP() || !strings.HasPrefix(r.Hop.Dev, podLink) {
+		if r.Protocol != netstate.ProtocolCNI || r.Table != netstate.TableMain || !r.To.IsSingleIP() || links[r.Hop.Dev] == "" {
 			continue
 		}
 		if slices.ContainsFunc(d.objects[i].Pods.PodCIDRs, func(p spec.PodPrefix) bool { return p.Contains(r.To.Addr()) }) {
-			out = append(out, PodStatus{Address: r.To.Addr(), Link: r.Hop.Dev, Route: r.Format(names)})
+			out = append(out, PodStatus{Address: r.To.Addr(), Pod: links[r.Hop.Dev], Link: r.Hop.Dev, Route: r.Format(names)})
 		}
 	}
 	return out

@@ -194,7 +194,7 @@ const (
 type Way struct {
 	Dev    string
 	Via    netip.Addr
-	Source netip.Addr // of a packet that is made here
+	Source netip.Addr // of a packet that is made here, or that viarule masquerades
 }
 
 // Answer is what becomes of a packet.
