@@ -314,3 +314,57 @@ func TestForwardTableFlags(t *testing.T) {
 		t.Error("the kernel let somebody else write to an owned table")
 	}
 }
+
+// What other programs write is read for what it means, and never for more.
+func TestForeignRules(t *testing.T) {
+	for _, tt := range []struct{ program, rule, want string }{
+		{"iptables-nft", "-i eth0 -o via+ -j ACCEPT", `iifname "eth0" oifname "via*" accept`},
+		{"ip6tables-nft", "! -i eth0 -j DROP", `iifname != "eth0" drop`},
+		{"iptables-nft", "! -o via+ -j DROP", `unknown meta . unknown cmp . drop`},
+		{"iptables-nft", "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", `ct state established,related accept`},
+		{"ip6tables-nft", "-m conntrack --ctstate NEW,INVALID -j ACCEPT", `ct state invalid,new accept`},
+		{"iptables-nft", "-m conntrack --ctstate UNTRACKED -j ACCEPT", `unknown "match conntrack" . accept`},
+		{"iptables-nft", "-m conntrack --ctstate SNAT -j ACCEPT", `unknown "match conntrack" . accept`},
+		{"iptables-nft", "-m conntrack ! --ctstate NEW -j ACCEPT", `unknown "match conntrack" . accept`},
+		{"iptables-nft", "-m conntrack --ctstate NEW --ctproto udp -j ACCEPT", `unknown "match conntrack" . accept`},
+		{"iptables-nft", "-m conntrack --ctstate DNAT -j ACCEPT", `unknown "match conntrack" . accept`},
+		{"iptables-nft", "-m state --state NEW -j ACCEPT", `ct state new accept`},
+		{"iptables-nft", "-j REJECT --reject-with icmp-host-prohibited", `reject`},
+		{"iptables-nft", "-j LOG", ``},
+		{"iptables-nft", "-j MARK --set-mark 1", `unknown "target MARK" .`},
+		{"iptables-nft", "-m comment --comment hello", `comment hello`},
+		{"iptables-nft", "-j RETURN", `return`},
+		{"iptables-nft", "-j NFQUEUE", `unknown "target NFQUEUE" .`},
+		{"nft", "ct state established,related accept", `ct state established,related accept`},
+		{"nft", "ct state new accept", `ct state new accept`},
+		{"nft", "ct state != new accept", `unknown ct . unknown cmp . accept`},
+		{"nft", "ct mark and 2 != 0 accept", `unknown ct . unknown bitwise . unknown cmp . accept`},
+		{"nft", "ct state untracked accept", `ct state untracked accept`},
+		{"nft", "ct original packets 7 accept", `unknown ct . unknown cmp . accept`},
+		{"nft", "ct state vmap { established : accept, new : drop }", `unknown ct . unknown lookup .`},
+		{"nft", "iifname { \"via*\", \"eth*\" } accept", `unknown meta . unknown lookup . accept`},
+		{"nft", "iifname . oifname { \"a\" . \"b\" } accept", `unknown meta . unknown meta . unknown lookup . accept`},
+		{"nft", "meta mark 0x616976 accept", `unknown meta . unknown cmp . accept`},
+		{"nft", "iif lo accept", `unknown meta . unknown cmp . accept`},
+		{"nft", "reject with icmpx admin-prohibited", `reject`},
+		{"nft", "limit rate 1/second accept", `unknown limit . accept`},
+		{"nft", "meta mark set 1", `unknown immediate . unknown meta .`},
+		{"nft", "log prefix x counter accept comment \"hello\"", `accept comment hello`},
+	} {
+		netnstest.Run(t, tt.program+" "+tt.rule, func(t *testing.T) {
+			c := openHere(t)
+			if tt.program == "nft" {
+				nft(t, "table inet fw { chain f { type filter hook forward priority 0; }\n }\nadd rule inet fw f "+tt.rule+"\n", "-f", "-")
+			} else {
+				netnstest.Exec(t, tt.program, append([]string{"-A", "FORWARD"}, strings.Fields(tt.rule)...)...)
+			}
+			s, err := c.Snapshot(context.Background())
+			if err != nil || len(s.Forward) != 1 || len(s.Forward[0].Rules) != 1 {
+				t.Fatalf("read %v, %v", s.Forward, err)
+			}
+			if got := s.Forward[0].Rules[0].String(); got != tt.want {
+				t.Errorf("read as %q, want %q", got, tt.want)
+			}
+		})
+	}
+}

@@ -177,3 +177,37 @@ func (p *parser) forwardRule() ForwardRule {
 	}
 	return r
 }
+
+// What connection tracking thinks of a packet, as a bit (NF_CT_STATE_BIT).
+const (
+	CtInvalid     uint32 = 1
+	CtEstablished uint32 = 2
+	CtRelated     uint32 = 4
+	CtNew         uint32 = 8
+	CtUntracked   uint32 = 64
+)
+
+var ctStates = names{
+	{CtInvalid, "invalid"}, {CtEstablished, "established"}, {CtRelated, "related"}, {CtNew, "new"}, {CtUntracked, "untracked"},
+}
+
+func ctStateText(bits uint32) string {
+	var words []string
+	for bit := uint32(1); bit != 0; bit <<= 1 {
+		if bits&bit != 0 {
+			words = append(words, string(ctStates.append(nil, bit)))
+		}
+	}
+	return strings.Join(words, ",")
+}
+
+func (p *parser) ctState() (bits uint32) {
+	for w := range strings.SplitSeq(p.arg("state"), ",") {
+		bit, ok := ctStates.num(w)
+		if !ok && p.err == nil {
+			p.failf("%q is no state of a connection", w)
+		}
+		bits |= bit
+	}
+	return bits
+}

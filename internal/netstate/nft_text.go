@@ -162,6 +162,8 @@ func (s NftStmt) String() string {
 		return "reject"
 	case NftGoto:
 		return "goto " + word(s.Name)
+	case NftCtState:
+		return "ct state " + ctStateText(s.Mark.Mask)
 	}
 	name, attrs, _ := strings.Cut(s.Unknown, "\x00")
 	return "unknown " + word(name) + " " + hex.EncodeToString([]byte(attrs)) + "."
@@ -312,6 +314,8 @@ func (p *parser) nftStmt(w string) NftStmt {
 		return p.nftMap(NftDAddrMap, w)
 	case "ct":
 		switch {
+		case p.accept("state"):
+			return NftStmt{Op: NftCtState, Mark: Mark{Mask: p.ctState()}}
 		case p.accept("original"):
 			ip := p.arg("original")
 			p.expect("daddr")

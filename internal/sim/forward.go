@@ -182,14 +182,14 @@ func (p *passing) match(r *netstate.ForwardRule) (m tri, verdict netstate.NftStm
 		case netstate.NftUnknown:
 			m = min(m, maybe)
 		default:
-			m = min(m, p.r.link(s))
+			m = min(m, p.r.holds(s))
 		}
 	}
 	return m, verdict
 }
 
-// link compares the names of links.
-func (r *run) link(s *netstate.NftStmt) tri {
+// holds says whether a condition holds for the packet.
+func (r *run) holds(s *netstate.NftStmt) tri {
 	is := func(name string) tri {
 		same := name == s.Link
 		switch s.Op {
@@ -204,6 +204,8 @@ func (r *run) link(s *netstate.NftStmt) tri {
 		return no
 	}
 	switch s.Op {
+	case netstate.NftCtState:
+		return r.ctState(s.Mark.Mask)
 	case netstate.NftIIFName, netstate.NftNotIIF, netstate.NftIIFPrefix:
 		return is(r.p.IIF)
 	case netstate.NftOIFName, netstate.NftNotOIF, netstate.NftOIFPrefix:
@@ -220,4 +222,18 @@ func (r *run) link(s *netstate.NftStmt) tri {
 		}
 	}
 	return m
+}
+
+// ctState asks for the state of the packet's connection. A connection's first packet is
+// new, and an answer established. Packets that are related to another connection (errors
+// of ICMP, and what a helper of connection tracking expects) are not asked about.
+func (r *run) ctState(bits uint32) tri {
+	state := netstate.CtNew
+	if r.c.Reply {
+		state = netstate.CtEstablished
+	}
+	if bits&state != 0 {
+		return yes
+	}
+	return no
 }

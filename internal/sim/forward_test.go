@@ -60,6 +60,8 @@ func TestForwardChains(t *testing.T) {
 		{"a rule of others accepts it", drop + "forward rule oifname \"eth0\" iifname != \"eth0\" accept\n", "via0 10.2.0.1", by + " | rule 1 of the chain ip filter FORWARD (oifname \"eth0\" iifname != \"eth0\" accept): accepts it"},
 		{"a rule that cannot be read may accept it", drop + "forward rule unknown ct . accept\n", "via0 10.2.0.1",
 			"unknown: it cannot be told whether rule 1 of the chain ip filter FORWARD (unknown ct . accept) accepts it; otherwise the chain ip filter FORWARD drops it by its policy: no rule there accepts what comes in by via0 and goes out by eth0"},
+		{"one for connections that stand may not", drop + "forward rule ct state established,related accept\n", "via0 10.2.0.1", pol + "via0 and goes out by eth0"},
+		{"one for new connections accepts it", drop + "forward rule ct state new iifname \"via0\" accept\n", "via0 10.2.0.1", by + " | rule 1 of the chain ip filter FORWARD (ct state new iifname \"via0\" accept): accepts it"},
 		{"one that is not for the packet may not", drop + "forward rule oifname \"docker0\" unknown ct . accept\nforward rule iifname \"docker0\" jump DOCKER\n", "via0 10.2.0.1", pol + "via0 and goes out by eth0"},
 		{"one that may accept what is accepted anyway", drop + "forward rule unknown ct . accept\n" + ours, "via0 10.2.0.1", by + " | rule 2 of the chain ip filter FORWARD (iifname \"via*\" accept comment \"viarule PodNetwork/pods\"): accepts it"},
 		{"one that may drop is one of the filters", drop + "forward rule unknown ct . drop\n" + ours, "via0 10.2.0.1", by + " | rule 2 of the chain ip filter FORWARD (iifname \"via*\" accept comment \"viarule PodNetwork/pods\"): accepts it"},
@@ -94,6 +96,25 @@ func TestForwardChains(t *testing.T) {
 				t.Errorf("the cause is %d", a.Cause)
 			}
 		})
+	}
+}
+
+// The answer to an accepted packet is of a connection that stands.
+func TestForwardChainsLetAnswersPass(t *testing.T) {
+	in := sim.Input{Kernel: "6.18.0", State: netstatetest.ParseState(t, podHost+"forward chain ip filter FORWARD priority 0 policy drop\nforward rule iifname \"via0\" accept\nforward rule ct state established accept\n"),
+		Sysctls: routerSysctls("0", "via0", "eth0", "eth1")}
+	w := sim.New(&in)
+	p := sim.Packet{Flow: fib.Flow{From: netip.MustParseAddr("10.1.0.1"), To: netip.MustParseAddr("10.2.0.1"), IIF: "via0"}}
+	a := w.Run(p, sim.Conn{})
+	back, c, why := w.Reply(p, &a)
+	if why != "" {
+		t.Fatal(why)
+	}
+	if r := w.Run(back, c); a.Verdict != sim.Forwarded || r.Verdict != sim.Forwarded {
+		t.Errorf("the packet is %s (%s), its answer %s (%s)", a.Verdict, a.Reason, r.Verdict, r.Reason)
+	}
+	if r := w.Run(back, sim.Conn{}); r.Verdict != sim.Dropped {
+		t.Errorf("the same packet as a connection's first is %s", r.Verdict)
 	}
 }
 

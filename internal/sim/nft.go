@@ -129,7 +129,7 @@ func (r *run) rule(rule netstate.NftRule, depth int) (f fate, ended bool) {
 			return drops, true
 		case netstate.NftUnknown,
 			// These viarule writes into chains of others only.
-			netstate.NftOIFName, netstate.NftNotOIF, netstate.NftIIFPrefix, netstate.NftOIFPrefix, netstate.NftAccept, netstate.NftReject, netstate.NftGoto:
+			netstate.NftOIFName, netstate.NftNotOIF, netstate.NftIIFPrefix, netstate.NftOIFPrefix, netstate.NftAccept, netstate.NftReject, netstate.NftGoto, netstate.NftCtState:
 			r.doubt("a rule of table inet " + netstate.NftTableObjects + " has an expression that viarule does not write there")
 			return goesOn, false
 		default:

@@ -156,13 +156,13 @@ func (r *reader) foreign(kind string, names []string) error {
 	case kind == "ipvs" && len(names) == 0:
 		around.IPVS = true
 	default:
-		return errors.New("what follows foreign is nft FAMILY TABLE [CHAIN], iptables TABLE, iptables-forward FAMILY POLICY [in|out PATTERN]... or ipvs")
+		return errors.New("what follows foreign is nft FAMILY TABLE [CHAIN], iptables TABLE, iptables-forward FAMILY POLICY, or ipvs")
 	}
 	return nil
 }
 
 func legacyForward(words []string) (l netstate.LegacyForward, err error) {
-	bad := fmt.Errorf("%q is not FAMILY accept|drop|unread [in|out PATTERN]...", words)
+	bad := fmt.Errorf("%q is not FAMILY accept|drop|unread, and in or out with a PATTERN as often as need be", words)
 	switch words[0] {
 	case netstate.IPv4.String():
 		l.Family = netstate.IPv4

@@ -32,11 +32,14 @@ func forwardRules(t *rapid.T) []netstate.ForwardRule {
 	for range rapid.IntRange(0, 5).Draw(t, "rules") {
 		r := netstate.ForwardRule{Comment: rapid.SampledFrom([]string{"", netstate.AcceptComment("PodNetwork/pods"), "it's \"mine\""}).Draw(t, "comment")}
 		for range rapid.IntRange(0, 2).Draw(t, "conditions") {
-			op := rapid.SampledFrom([]netstate.NftOp{netstate.NftUnknown, netstate.NftIIFName, netstate.NftNotIIF, netstate.NftOIFName, netstate.NftNotOIF, netstate.NftIIFPrefix, netstate.NftOIFPrefix}).Draw(t, "op")
+			op := rapid.SampledFrom([]netstate.NftOp{netstate.NftUnknown, netstate.NftIIFName, netstate.NftNotIIF, netstate.NftOIFName, netstate.NftNotOIF, netstate.NftIIFPrefix, netstate.NftOIFPrefix, netstate.NftCtState}).Draw(t, "op")
 			s := netstate.NftStmt{Op: op}
-			if op == netstate.NftUnknown {
+			switch op {
+			case netstate.NftUnknown:
 				s.Unknown = rapid.SampledFrom([]string{"ct", "match conntrack"}).Draw(t, "expression") + "\x00"
-			} else {
+			case netstate.NftCtState:
+				s.Mark.Mask = rapid.SampledFrom([]uint32{netstate.CtNew, netstate.CtEstablished | netstate.CtRelated, netstate.CtInvalid | netstate.CtNew}).Draw(t, "states")
+			default:
 				s.Link = rapid.SampledFrom([]string{"eth0", "via", "veth", "v*"}).Draw(t, "link")
 			}
 			r.Rule = append(r.Rule, s)
