@@ -36,7 +36,7 @@ test-unit: ## the tests that need no root, in seconds
 
 .PHONY: test-vm
 test-vm: deps ## the namespace tests under Debian's kernel in QEMU; VM_ONLY=test/script,... for some
-	$(GO) test -count=1 -timeout 20m -v ./test/vm
+	$(GO) test -count=1 -timeout 25m -v ./test/vm
 
 .PHONY: oracle
 oracle: ## ten million routing questions, answered as the kernel does; log in bin/oracle.log
