@@ -138,7 +138,7 @@ func (b *builder) fillTable(a *Address, table uint32) error {
 	if gateway.IsValid() && !static {
 		b.viaGateway(a, gateway, table)
 	}
-	b.setOnLink(first)
+	b.reachGateways(first, a)
 	return nil
 }
 
@@ -159,19 +159,33 @@ func (b *builder) setSource(r *netstate.Route, a *Address) {
 	}
 }
 
-// setOnLink marks gateways, of the routes from first on, to which no route without one
-// leads: an address of 32 bits has none.
-func (b *builder) setOnLink(first int) {
-	routes := b.want.Routes[first:]
-	for i := range routes {
-		h := &routes[i].Hop
+// reachGateways sees to the gateways, of the routes from first on, to which no route
+// without one leads: an address of 32 bits has none. One of IPv4 is onlink. For one of
+// IPv6 that does not help where main knows a way to it by another link, and is no
+// default route: the kernel then refuses it, whatever the table has
+// (ip6_route_check_nh_onlink). So the table gets a route to it, and by that the
+// kernel takes it (ip6_route_check_nh). In a VRF its own table counts, of which other
+// ports have a part: there it is onlink, too.
+func (b *builder) reachGateways(first int, a *Address) {
+	for i := first; i < len(b.want.Routes); i++ {
+		r := &b.want.Routes[i]
+		h := &r.Hop
 		if !h.Via.IsValid() || h.Via.IsLinkLocalUnicast() && h.Via.Is6() {
 			continue
 		}
-		if !b.connected(h) && !slices.ContainsFunc(routes, func(o netstate.Route) bool {
-			return !o.Hop.Via.IsValid() && o.Hop.Dev == h.Dev && o.Table == routes[i].Table && o.To.Bits() > 0 && o.To.Contains(h.Via)
-		}) {
-			h.OnLink = true
+		reached := b.connected(h) || slices.ContainsFunc(b.want.Routes[first:], func(o netstate.Route) bool {
+			return !o.Hop.Via.IsValid() && o.Hop.Dev == h.Dev && o.Table == r.Table && o.To.Bits() > 0 && o.To.Contains(h.Via)
+		})
+		switch {
+		case h.Via.Is4() || b.VRF != "":
+			h.OnLink = h.OnLink || !reached
+		case h.OnLink || !reached:
+			h.OnLink = false
+			way := netstate.Route{Family: r.Family, Table: r.Table, To: netip.PrefixFrom(h.Via, h.Via.BitLen()), Type: netstate.RouteUnicast, Hop: netstate.Hop{Dev: h.Dev}}
+			if b.Own {
+				b.setSource(&way, a)
+			}
+			b.add(way)
 		}
 	}
 }

@@ -54,11 +54,12 @@ func drawPod(t *rapid.T) *pod {
 	return p
 }
 
+// gateway is one of those of the networks, of net2's, or of none.
 func gateway(t *rapid.T, four bool) netip.Addr {
 	if four {
-		return netip.MustParseAddr(rapid.SampledFrom([]string{"10.1.0.1", "10.1.0.2", "10.2.0.1", "169.254.1.1"}).Draw(t, "gateway"))
+		return netip.MustParseAddr(rapid.SampledFrom([]string{"10.1.0.1", "10.1.0.2", "10.2.0.1", "10.9.0.1", "169.254.1.1"}).Draw(t, "gateway"))
 	}
-	return netip.MustParseAddr(rapid.SampledFrom([]string{"2001:db8:1::1", "2001:db8:2::1", "2001:db8:ffff::1", "fe80::1"}).Draw(t, "gateway"))
+	return netip.MustParseAddr(rapid.SampledFrom([]string{"2001:db8:1::1", "2001:db8:2::1", "2001:db8:9::1", "2001:db8:ffff::1", "fe80::1"}).Draw(t, "gateway"))
 }
 
 // route is one as `ip` takes it, if the kernel does.
@@ -72,8 +73,8 @@ func (p *pod) route(t *rapid.T) string {
 	dev := rapid.SampledFrom([]string{"net1", "net1", "net1", "net2"}).Draw(t, "dev")
 	s := to.Draw(t, "to")
 	if strings.HasPrefix(s, "2001:db8:1:") || strings.HasPrefix(s, "2001:db8:2:") {
-		// An IPv6 gateway to which main knows a way by another link the kernel refuses,
-		// onlink or not (ip6_route_check_nh_onlink).
+		// Behind such a route by another link the kernel would refuse to main what it had
+		// taken before (ip6_route_check_nh_onlink), so that nothing could put it back.
 		dev = "net1"
 	}
 	switch rapid.IntRange(0, 5).Draw(t, "kind") {
