@@ -24,7 +24,9 @@ type builder struct {
 
 // Build works out what shall stand for an attachment. The error is an *Error.
 func Build(c *Config, a *Attachment, f *Facts) (*Want, error) {
-	b := &builder{Config: c, Attachment: a, facts: f, keys: map[netstate.RouteKey]bool{}}
+	facts := *f
+	facts.Main = apart(f.Main, a.Dev)
+	b := &builder{Config: c, Attachment: a, facts: &facts, keys: map[netstate.RouteKey]bool{}}
 	if c.VRF != "" {
 		if err := b.enterVRF(); err != nil {
 			return nil, err
@@ -207,6 +209,26 @@ func (c *Config) Gateway(a *Address) (gateway netip.Addr, static bool, err error
 		return netip.Addr{}, false, &Error{"inferGateway", fmt.Sprintf("the network of %s has no first address that could be its gateway", a.Prefix), "name it under gateways"}
 	}
 	return g, false, nil
+}
+
+// apart gives the interface's part of a route of main by several links as a route of its
+// own. The kernel makes one of those of IPv6 by gateways that have the same key, whatever
+// link they are by (rt6_qualify_for_ecmp), and takes and gives each alone: so where the
+// interface plugin added a default route beside another link's, half of what is sent to
+// main would leave by each. One with weights, or with several parts by the interface, was
+// added in one piece, and stays so.
+func apart(main []netstate.Route, dev string) (out []netstate.Route) {
+	for _, r := range main {
+		if r.Family == netstate.IPv6 && len(r.Hops) > 1 && r.NexthopID == 0 && !slices.ContainsFunc(r.Hops, func(h netstate.Hop) bool { return h.Weight > 1 }) {
+			at := func(h netstate.Hop) bool { return h.Dev == dev }
+			if i := slices.IndexFunc(r.Hops, at); i >= 0 && !slices.ContainsFunc(r.Hops[i+1:], at) {
+				r.Hop, r.Hops = r.Hops[i], nil
+				r.Hop.Weight = 0
+			}
+		}
+		out = append(out, r)
+	}
+	return out
 }
 
 // plain says that a route leaves by the interface alone.

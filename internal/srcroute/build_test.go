@@ -139,6 +139,17 @@ func TestDropIn(t *testing.T) {
 			route 192.0.2.0/24 nexthop via 10.1.0.9 dev net1 weight 1 nexthop via 10.9.0.1 dev net9 weight 1 table main
 			route 198.51.100.0/24 nexthop via 10.1.0.9 dev net1 weight 1 nexthop via 10.1.0.8 dev net1 weight 1 table main`, want: `
 			rule 32765 from 10.1.0.5 table 100 proto viarule-cni`},
+		// The plugin bridge adds a default route beside that of eth0, and the kernel makes one of both.
+		{name: "IPv6 beside another link's", addrs: "2001:db8:1::5/64 2001:db8:1::1", main: `
+			route -6 2001:db8:1::/64 dev net1 table main metric 256 proto kernel
+			route -6 default nexthop via fe80::9 dev eth0 weight 1 nexthop via 2001:db8:1::1 dev net1 weight 1 table main metric 1024
+			route -6 2001:db8:7::/48 nexthop via fe80::9 dev eth0 weight 1 nexthop via 2001:db8:1::1 dev net1 weight 3 table main metric 1024
+			route -6 2001:db8:8::/48 nexthop via 2001:db8:1::2 dev net1 weight 1 nexthop via 2001:db8:1::1 dev net1 weight 1 table main metric 1024`, want: `
+			route -6 2001:db8:1::/64 dev net1 table 100 metric 256 proto viarule-cni
+			route -6 default via 2001:db8:1::1 dev net1 table 100 metric 1024 proto viarule-cni
+			rule -6 32765 from 2001:db8:1::5 table 100 proto viarule-cni
+			- route -6 default via 2001:db8:1::1 dev net1 table main metric 1024
+			- route -6 2001:db8:1::/64 dev net1 table main metric 256 proto kernel`},
 		{name: "a default that another plugin wrote", addrs: "10.1.0.5/24 10.1.0.1", main: `
 			route 10.1.0.0/24 dev net1 table main proto kernel scope link src 10.1.0.5
 			route default via 10.1.0.99 dev net1 table main`, want: `

@@ -169,6 +169,7 @@ var (
 	reRule  = regexp.MustCompile(`^\d+:\s+from ([0-9a-f.:]+) lookup (\d+)`)
 	reTable = regexp.MustCompile(` table (\d+)`)
 	reHost  = regexp.MustCompile(`2001:db8:[0-9a-f]::1 dev net1 table 254`)
+	reBoth  = regexp.MustCompile(`default (table 254 .*)\n\s+nexthop (via \S+ dev eth0) weight 1 *\n\s+nexthop via \S+ dev net1 weight 1 *\n`)
 	reWay   = regexp.MustCompile(`2001:db8:[0-9a-f]::1 dev net1 table \d+ scope 0 pref`) // no interface plugin's: those have a source
 )
 
@@ -176,7 +177,8 @@ var (
 // table that no rule of their family looks into (the reference copies them);
 // link-local ones, which we leave in main, for without them neighbours are not
 // found; and onlink, by which a gateway counts that main leads to, or of IPv6 the route
-// to the gateway that does the same. With addSourceHints the reference gives IPv6 networks another metric, and leaves no
+// to the gateway that does the same; and that the reference leaves in main a default
+// route of IPv6 by both interfaces. With addSourceHints the reference gives IPv6 networks another metric, and leaves no
 // route to a gateway alone where IPv4 keeps it.
 func alike(text string) string {
 	families := map[string]string{} // that have rules for a table
@@ -186,7 +188,7 @@ func alike(text string) string {
 		}
 	}
 	var s strings.Builder
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(reBoth.ReplaceAllString(text, "default $2 $1\n")) {
 		m := reTable.FindStringSubmatch(line)
 		family := "4"
 		if strings.Contains(line, " pref ") {
