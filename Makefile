@@ -63,7 +63,7 @@ fuzz: ## every fuzz target for FUZZTIME
 
 .PHONY: bench
 bench: deps build ## side by side with ip -batch, vishvananda/netlink and the reference CNI plugins; prints ratios
-	cd bench && $(GO) run . -viarule $(CURDIR)/bin/viarule -viarule-sbr $(CURDIR)/bin/viarule-sbr
+	cd bench && $(GO) run . -viarule $(CURDIR)/bin/viarule -viarule-sbr $(CURDIR)/bin/viarule-sbr -viarule-ptp $(CURDIR)/bin/viarule-ptp
 
 .PHONY: generate
 generate: ## deepcopy and custom resource definitions from api/v1alpha1
