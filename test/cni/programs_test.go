@@ -26,7 +26,7 @@ var ours, reference string
 // moduleTools are the programs of other projects, by the folder of the go.mod
 // that holds them.
 var moduleTools = map[string][]string{
-	".":      {"ptp", "bridge", "macvlan", "ipvlan", "host-device", "host-local", "static", "sbr"},
+	".":      {"ptp", "bridge", "macvlan", "ipvlan", "host-device", "host-local", "static", "portmap", "bandwidth", "sbr"},
 	"multus": {"multus"},
 }
 
@@ -105,8 +105,10 @@ func build() error {
 			return err
 		}
 	}
-	if _, err := goCommand("../..", "build", "-o", filepath.Join(ours, own), "./cmd/"+own); err != nil {
-		return err
+	for _, p := range []string{own, ptp, "viarule"} {
+		if _, err := goCommand("../..", "build", "-o", filepath.Join(ours, p), "./cmd/"+p); err != nil {
+			return err
+		}
 	}
 	if err := os.Symlink(own, filepath.Join(ours, dropIn)); err != nil {
 		return err

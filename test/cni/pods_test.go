@@ -1,0 +1,537 @@
+package cni
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/viarule/viarule/internal/netnstest"
+)
+
+const ptp = "viarule-ptp"
+
+// The nodes of a cluster, and a host that knows nothing of pods; each with its
+// addresses on the LAN.
+var lanAddresses = map[string][2]string{
+	"node1": {"192.0.2.1", "2001:db8::1"},
+	"node2": {"192.0.2.2", "2001:db8::2"},
+	"other": {"192.0.2.3", "2001:db8::3"},
+}
+
+// moved4 and moved6 are further addresses of node2.
+const moved4, moved6 = "192.0.2.12", "2001:db8::12"
+
+// clusterPods are the pods, each with its node.
+var clusterPods = []struct{ name, node string }{{"a1", "node1"}, {"a2", "node1"}, {"b1", "node2"}, {"b2", "node2"}}
+
+// A cluster is two nodes on a LAN, which forward nothing that no rule accepts, with
+// two pods on each, and a host beside them.
+type cluster struct {
+	addresses map[string][2]string // of pods and hosts: IPv4, IPv6
+}
+
+// newCluster makes the namespaces and, by viarule-ptp, the pods' interfaces.
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	newHost(t)
+	c := &cluster{addresses: map[string][2]string{}}
+	netnstest.IP(t, "link add switch type bridge forward_delay 0", "link set switch up")
+	for host, a := range lanAddresses {
+		newNamespace(t, host)
+		netnstest.IP(t, "link add eth0 netns "+host+" type veth peer name "+host, "link set "+host+" up master switch", "-n "+host+" link set eth0 up",
+			"-n "+host+" addr add "+a[0]+"/24 dev eth0", "-n "+host+" addr add "+a[1]+"/64 dev eth0 nodad")
+		netnstest.In(t, host, func() { serve(t, host, a[:]...) })
+		c.addresses[host] = a
+	}
+	netnstest.IP(t, "-n node2 addr add "+moved4+"/24 dev eth0", "-n node2 addr add "+moved6+"/64 dev eth0 nodad")
+	for _, node := range []string{"node1", "node2"} {
+		iptables(t, node, "-P FORWARD DROP")
+	}
+	for _, p := range clusterPods {
+		newNamespace(t, p.name)
+		c.add(t, p.name, p.node, "")
+	}
+	return c
+}
+
+// iptables runs iptables and ip6tables in a namespace.
+func iptables(t *testing.T, ns, args string) {
+	t.Helper()
+	for _, program := range []string{"iptables", "ip6tables"} {
+		netnstest.Exec(t, "ip", append([]string{"netns", "exec", ns, program}, strings.Fields(args)...)...)
+	}
+}
+
+// podConf is the configuration of a node's pods: host-local with the prefixes
+// 10.244.N.0/24 and fd00:244:N::/64.
+func podConf(node string) string {
+	n := strings.TrimPrefix(node, "node")
+	return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "pods-%[1]s", "type": %[2]q, "ipam": {"type": "host-local",
+		"ranges": [[{"subnet": "10.244.%[3]s.0/24"}], [{"subnet": "fd00:244:%[3]s::/64"}]]}}`, node, ptp, n)
+}
+
+func podCall(pod, node, command string) call {
+	return call{program: filepath.Join(ours, ptp), command: command, container: "c-" + pod, netns: "/run/netns/" + pod, ifname: "eth0", stdin: podConf(node)}
+}
+
+// add makes a pod's interface, and has the pod serve at its addresses. args are
+// CNI_ARGS.
+func (c *cluster) add(t *testing.T, pod, node, args string) {
+	t.Helper()
+	add := podCall(pod, node, "ADD")
+	add.args = args
+	c.addresses[pod] = resultAddresses(t, add.in(t, node))
+	netnstest.In(t, pod, func() { serve(t, pod, c.of(pod)...) })
+}
+
+// of are the addresses of a pod or host.
+func (c *cluster) of(name string) []string { a := c.addresses[name]; return a[:] }
+
+// in calls the plugin in the namespace of a node.
+func (c call) in(t *testing.T, node string) (out string) {
+	t.Helper()
+	netnstest.In(t, node, func() { out = c.must(t) })
+	return out
+}
+
+// resultAddresses reads the two addresses that an ADD gave.
+func resultAddresses(t *testing.T, out string) (a [2]string) {
+	t.Helper()
+	var r current.Result
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if len(r.IPs) != 2 || r.IPs[0].Address.IP.To4() == nil || r.IPs[1].Address.IP.To4() != nil {
+		t.Fatalf("not an address of each family: %s", out)
+	}
+	return [2]string{r.IPs[0].Address.IP.String(), r.IPs[1].Address.IP.String()}
+}
+
+// podNetwork is the object for both nodes; node2 has the given addresses in it.
+func podNetwork(node2 ...string) string {
+	return fmt.Sprintf(`apiVersion: viarule.io/v1alpha1
+kind: PodNetwork
+metadata: {name: pods}
+spec:
+  podCIDRs: [10.244.0.0/16, "fd00:244::/32"]
+  nodes:
+  - {name: node1, addresses: [192.0.2.1, "2001:db8::1"], podCIDRs: [10.244.1.0/24, "fd00:244:1::/64"]}
+  - {name: node2, addresses: ["%s"], podCIDRs: [10.244.2.0/24, "fd00:244:2::/64"]}
+`, strings.Join(node2, `", "`))
+}
+
+// apply applies objects in a node's namespace.
+func apply(t *testing.T, node, objects string) {
+	t.Helper()
+	viarule(t, node, objects, "apply", "-f", "-")
+}
+
+// viarule runs the program on a node.
+func viarule(t *testing.T, node, stdin string, args ...string) string {
+	t.Helper()
+	c := exec.Command(filepath.Join(ours, "viarule"), append(args, "--netns", node)...)
+	c.Stdin = strings.NewReader(stdin)
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("viarule %s on %s: %v\n%s", strings.Join(args, " "), node, err, out)
+	}
+	return string(out)
+}
+
+// everyone checks that each of the given, pods and hosts, reaches each of the others, which see its own
+// addresses.
+func (c *cluster) everyone(t *testing.T, names ...string) {
+	t.Helper()
+	for _, from := range names {
+		for _, to := range names {
+			for f := range 2 {
+				if from == to {
+					continue
+				}
+				want := to + " saw " + c.addresses[from][f]
+				if _, pod := lanAddresses[to]; pod {
+					want = to + " saw "
+				}
+				for _, protocol := range []string{"udp", "tcp"} {
+					got, err := ask(t, from, protocol, "", c.addresses[to][f])
+					if err != nil || !strings.HasPrefix(got, want) {
+						t.Errorf("%s from %s to %s, %s: %q, %v; want %q", protocol, from, to, c.addresses[to][f], got, err, want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// all are the names of pods and nodes.
+var all = []string{"a1", "a2", "b1", "b2", "node1", "node2"}
+
+// dropped counts what the FORWARD policy of a node has dropped, of the family of the address.
+func dropped(t *testing.T, node, address string) (n int) {
+	t.Helper()
+	program := "iptables"
+	if strings.Contains(address, ":") {
+		program = "ip6tables"
+	}
+	out := netnstest.Exec(t, "ip", "netns", "exec", node, program, "-nvxL", "FORWARD")
+	if _, err := fmt.Sscanf(out, "Chain FORWARD (policy DROP %d packets", &n); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	return n
+}
+
+// TestPods: what the demo shows. Two pods of a node and of two nodes are silent to each
+// other until the nodes have the object, and then everyone reaches everyone; a reload of
+// iptables changes nothing in that; a host beside them needs a route for each node.
+func TestPods(t *testing.T) {
+	c := newCluster(t)
+	for _, to := range c.of("a2") {
+		isDropped(t, "a1", "node1", to)
+	}
+	for _, to := range c.of("b2") {
+		isDropped(t, "b1", "node2", to)
+	}
+	object := podNetwork("192.0.2.2", "2001:db8::2")
+	apply(t, "node1", object)
+	apply(t, "node2", object)
+	c.everyone(t, all...)
+
+	for _, node := range []string{"node1", "node2"} {
+		for _, v := range []string{"", "6"} {
+			netnstest.Exec(t, "ip", "netns", "exec", node, "sh", "-c", "ip"+v+"tables-save > /run/saved && ip"+v+"tables-restore < /run/saved")
+		}
+		viarule(t, node, "", "status")
+	}
+	c.everyone(t, all...)
+
+	for n := 1; n <= 2; n++ {
+		netnstest.IP(t, fmt.Sprintf("-n other route add 10.244.%[1]d.0/24 via 192.0.2.%[1]d", n), fmt.Sprintf("-n other route add fd00:244:%[1]d::/64 via 2001:db8::%[1]d", n))
+	}
+	c.everyone(t, "a1", "a2", "b1", "b2", "other")
+
+	// What forwards nothing but pods still forwards nothing but pods.
+	netnstest.IP(t, "-n other route add 203.0.113.77 via 192.0.2.1", "-n other route add 2001:db8:ffff::77 via 2001:db8::1",
+		"-n node1 route add 203.0.113.77 via 192.0.2.2", "-n node1 route add 2001:db8:ffff::77 via 2001:db8::2")
+	for _, to := range []string{"203.0.113.77", "2001:db8:ffff::77"} {
+		isDropped(t, "other", "node1", to)
+	}
+
+	for _, node := range []string{"node1", "node2"} {
+		viarule(t, node, "", "delete", "--all")
+		if out := viarule(t, node, "", "status"); !strings.Contains(out, "no object is applied") {
+			t.Errorf("status after delete: %s", out)
+		}
+	}
+	for _, to := range c.of("a2") {
+		isDropped(t, "a1", "node1", to)
+	}
+	for _, p := range clusterPods {
+		podCall(p.name, p.node, "DEL").in(t, p.node)
+	}
+	nothingOfPods(t, "node1", "node2")
+}
+
+// isDropped sends a datagram, and waits until a node's FORWARD policy has dropped one.
+func isDropped(t *testing.T, from, node, to string) {
+	t.Helper()
+	before := dropped(t, node, to)
+	netnstest.In(t, from, func() {
+		c, err := net.Dial("udp", netip.AddrPortFrom(netip.MustParseAddr(to), port).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write([]byte("who?")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for end := time.Now().Add(patience); dropped(t, node, to) == before; {
+		if time.Now().After(end) {
+			t.Errorf("%s sends to %s, and %s does not drop it", from, to, node)
+			return
+		}
+	}
+}
+
+// nothingOfPods fails where something of a pod's is left on a node, or an address is
+// taken.
+func nothingOfPods(t *testing.T, nodes ...string) {
+	t.Helper()
+	for _, node := range nodes {
+		if out := netnstest.Exec(t, "ip", "-n", node, "-o", "link"); strings.Contains(out, ": via") {
+			t.Errorf("links are left on %s:\n%s", node, out)
+		}
+		for line := range strings.Lines(routing(t, node)) {
+			if reOurs.MatchString(line) {
+				t.Errorf("left on %s: %s", node, line)
+			}
+		}
+		if out := netnstest.Exec(t, "ip", "netns", "exec", node, "nft", "list", "ruleset"); strings.Contains(out, "viarule_cni") {
+			t.Errorf("left on %s:\n%s", node, out)
+		}
+	}
+	if left := leases(t); len(left) > 0 {
+		t.Errorf("addresses are taken: %v", left)
+	}
+	if left := records(t); len(left) > 0 {
+		t.Errorf("records are left: %v", left)
+	}
+}
+
+var reAddress = regexp.MustCompile(`^[0-9a-f.:]+$`)
+
+// leases are the addresses that are taken, as the reference host-local keeps them.
+func leases(t *testing.T) (taken []string) {
+	t.Helper()
+	files, err := filepath.Glob("/var/lib/cni/networks/*/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if reAddress.MatchString(filepath.Base(f)) {
+			taken = append(taken, f)
+		}
+	}
+	return taken
+}
+
+// TestPodsComeAndGo: of a pod that went nothing is left; its address is unreachable, also
+// where the node has a default route that leads in a circle; the next pod that gets it
+// is reached at once.
+func TestPodsComeAndGo(t *testing.T) {
+	c := newCluster(t)
+	object := podNetwork("192.0.2.2", "2001:db8::2")
+	apply(t, "node1", object)
+	apply(t, "node2", object)
+	netnstest.IP(t, "-n node1 route add default via 192.0.2.3", "-n node1 -6 route add default via 2001:db8::3")
+	c.everyone(t, "a1", "a2", "b1")
+	gone := c.addresses["a2"]
+	podCall("a2", "node1", "DEL").in(t, "node1")
+	for _, from := range []string{"a1", "b1"} {
+		for _, to := range gone {
+			if _, err := ask(t, from, "udp", "", to); !errors.Is(err, syscall.EHOSTUNREACH) && !errors.Is(err, syscall.EACCES) {
+				t.Errorf("%s asks %s, which is nobody's: %v; want no route to host", from, to, err)
+			}
+		}
+	}
+	for _, args := range [][]string{{"route", "show"}, {"-6", "route", "show"}, {"neigh", "show", "to"}} {
+		for _, a := range gone {
+			if out := netnstest.Exec(t, "ip", append(append([]string{"-n", "node1"}, args...), a)...); out != "" && strings.Contains(a, ":") == (args[0] == "-6") {
+				t.Errorf("ip %s %s on node1: %s", strings.Join(args, " "), a, out)
+			}
+		}
+	}
+	// The address is given to a pod of another name while others still know the old one.
+	newNamespace(t, "a3")
+	c.add(t, "a3", "node1", "IgnoreUnknown=true;IP="+gone[0]+","+gone[1])
+	if c.addresses["a3"] != gone {
+		t.Fatalf("a3 has %v, not %v", c.addresses["a3"], gone)
+	}
+	c.everyone(t, "a1", "a3", "b1", "b2")
+}
+
+// TestNodeMoves: a node's pods are behind another address of it from now on. Of what one
+// pod sends to another all the time nothing is lost.
+func TestNodeMoves(t *testing.T) {
+	c := newCluster(t)
+	for _, node := range []string{"node1", "node2"} {
+		apply(t, node, podNetwork("192.0.2.2", "2001:db8::2"))
+	}
+	var streams []*stream
+	for f, a := range c.addresses["b1"] {
+		streams = append(streams, c.stream(t, "a1", a), c.stream(t, "b1", c.addresses["a1"][f]))
+	}
+	for round := range 4 {
+		via := [2]string{moved4, moved6}
+		if round%2 == 1 {
+			via = lanAddresses["node2"]
+		}
+		for _, s := range streams {
+			s.more(t)
+		}
+		for _, node := range []string{"node1", "node2"} {
+			apply(t, node, podNetwork(via[:]...))
+		}
+		for _, s := range streams {
+			s.more(t)
+		}
+		for f, to := range c.addresses["b1"] {
+			if out := netnstest.Exec(t, "ip", "-n", "node1", "route", "get", to); !strings.Contains(out, " via "+via[f]+" ") {
+				t.Errorf("the route to %s: %s; want via %s", to, out, via[f])
+			}
+			prefix := []string{"10.244.2.0/24", "fd00:244:2::/64"}[f]
+			if out := netnstest.Exec(t, "ip", "-n", "node1", "route", "show", prefix); strings.Count(out, "via ") != 1 {
+				t.Errorf("routes to %s:\n%s", prefix, out)
+			}
+		}
+	}
+	for _, s := range streams {
+		s.end(t)
+	}
+}
+
+// A stream is a question and its answer, one after the other, all the time.
+type stream struct {
+	conn     net.Conn
+	progress chan int // how many answers have come
+	stop     chan struct{}
+	failed   chan error
+}
+
+func (c *cluster) stream(t *testing.T, from, to string) *stream {
+	t.Helper()
+	s := &stream{progress: make(chan int), stop: make(chan struct{}), failed: make(chan error, 1)}
+	netnstest.In(t, from, func() {
+		var err error
+		if s.conn, err = net.Dial("udp", netip.AddrPortFrom(netip.MustParseAddr(to), port).String()); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { s.conn.Close() })
+	go func() {
+		b := make([]byte, 100)
+		for n := 0; ; n++ {
+			_, err := s.conn.Write([]byte("who?"))
+			if err == nil {
+				_ = s.conn.SetReadDeadline(time.Now().Add(patience))
+				_, err = s.conn.Read(b)
+			}
+			if err != nil {
+				s.failed <- fmt.Errorf("question %d from %s to %s: %w", n, from, to, err)
+				return
+			}
+			select {
+			case s.progress <- n:
+			case <-s.stop:
+				s.failed <- nil
+				return
+			default:
+			}
+		}
+	}()
+	return s
+}
+
+// more waits for some more answers.
+func (s *stream) more(t *testing.T) {
+	t.Helper()
+	for range 50 {
+		select {
+		case <-s.progress:
+		case err := <-s.failed:
+			s.failed <- err
+			t.Fatal(err)
+		}
+	}
+}
+
+func (s *stream) end(t *testing.T) {
+	t.Helper()
+	close(s.stop)
+	if err := <-s.failed; err != nil {
+		t.Error(err)
+	}
+}
+
+// manyPods is how many pods come at once.
+const manyPods = 100
+
+// TestManyPodsAtOnce: no address is given twice, and none is left when all are gone.
+func TestManyPodsAtOnce(t *testing.T) {
+	newHost(t)
+	newNamespace(t, "node1")
+	var calls []call
+	for n := range manyPods {
+		name := fmt.Sprintf("p%d", n)
+		newNamespace(t, name)
+		calls = append(calls, podCall(name, "node1", "ADD"))
+	}
+	var waits []func() (string, error)
+	start := func(command string) {
+		waits = nil
+		netnstest.In(t, "node1", func() {
+			for _, c := range calls {
+				waits = append(waits, c.as(command).start(t))
+			}
+		})
+	}
+	for range 2 { // what the first leaves behind would show in the second
+		start("ADD")
+		owner := map[string]string{}
+		for n, wait := range waits {
+			out, err := wait()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range resultAddresses(t, out) {
+				if first := owner[a]; first != "" {
+					t.Errorf("%s is given to %s and to %s", a, first, calls[n].container)
+				}
+				owner[a] = calls[n].container
+			}
+		}
+		if n := len(leases(t)); n != 2*manyPods || len(owner) != 2*manyPods {
+			t.Errorf("%d addresses are taken and %d given, not %d", n, len(owner), 2*manyPods)
+		}
+		start("DEL")
+		for _, wait := range waits {
+			if _, err := wait(); err != nil {
+				t.Error(err)
+			}
+		}
+		nothingOfPods(t, "node1")
+	}
+}
+
+// TestPodKilled kills ADD, and the DEL behind it, at its first, second, third, ... call
+// of each kind that changes something. A DEL leads back to nothing.
+func TestPodKilled(t *testing.T) {
+	for _, command := range []string{"ADD", "DEL"} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			newHost(t)
+			newNamespace(t, "node1")
+			newNamespace(t, "pod")
+			c, killed := podCall("pod", "node1", command), 0
+			for _, calls := range changing {
+				for n := 1; n <= 200; n++ {
+					died := false
+					netnstest.In(t, "node1", func() {
+						if command == "DEL" {
+							c.as("ADD").must(t)
+						}
+						died = netnstest.Kill(t, c.exec(), calls, n)
+						c.as("DEL").must(t)
+					})
+					if nothingOfPods(t, "node1"); t.Failed() {
+						t.Fatalf("%s killed at call %d of %s, then DEL", command, n, calls)
+					}
+					if out := netnstest.Exec(t, "ip", "-n", "pod", "-o", "link"); strings.Count(out, "\n") != 1 {
+						t.Fatalf("%s killed at call %d of %s, then DEL: in the pod is\n%s", command, n, calls, out)
+					}
+					if !died {
+						break
+					}
+					killed++
+				}
+			}
+			t.Logf("killed %d times", killed)
+			if killed < 10 {
+				t.Errorf("killed only %d times: the instrument does not work", killed)
+			}
+			podCall("pod", "node1", "ADD").in(t, "node1") // and all of it works still
+			podCall("pod", "node1", "DEL").in(t, "node1")
+		})
+	}
+}
