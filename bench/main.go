@@ -85,6 +85,7 @@ var measurements = []struct {
 	{"explain", (*bench).explain},
 	{"lookup", (*bench).lookup},
 	{"sbr", (*bench).sbr},
+	{"ptp", (*bench).ptp},
 	{"pods", (*bench).pods},
 }
 

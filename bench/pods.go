@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -39,9 +38,7 @@ func (w *podWorld) ns(name string) string { return w.name + name }
 
 // pods compares the ways from pod to pod.
 func (b *bench) pods() error {
-	err := errors.Join(b.compile("reference/ptp", referencePtp), b.compile("reference/host-local", referenceHostLocal),
-		b.install(b.viarulePtp, "viarule/viarule-ptp"))
-	if err != nil {
+	if err := b.installPtp(); err != nil {
 		return err
 	}
 	podnet, err := b.file("podnet.yaml", func(s *strings.Builder) {
@@ -56,7 +53,7 @@ func (b *bench) pods() error {
 	if err := freshHost(); err != nil {
 		return err
 	}
-	ptp, ours := filepath.Join(b.dir, "reference/ptp"), filepath.Join(b.dir, "viarule/viarule-ptp")
+	ptp, ours := b.referencePtp(), b.ourPtp()
 	worlds := []*podWorld{
 		{name: "r", plugin: ptp}, {name: "v", plugin: ours, podnet: podnet},
 		{name: "rr", plugin: ptp}, {name: "vv", plugin: ours, podnet: podnet},
@@ -82,14 +79,7 @@ func (b *bench) pods() error {
 func (b *bench) openWorld(w *podWorld) error {
 	for n, others := range [2][]string{{"a", "b"}, {"c"}} {
 		for _, ns := range append(others, fmt.Sprint("n", n+1)) {
-			if err := newNetns(w.ns(ns)); err != nil {
-				return err
-			}
-			err := in(w.ns(ns), func() error {
-				// ptp waits until addresses are looked for no more, and leaves lo down.
-				return errors.Join(writeSysctls("ipv6/conf/all/accept_dad=0", "ipv6/conf/default/accept_dad=0"), ip("link set lo up"))
-			})
-			if err != nil {
+			if err := quietNetns(w.ns(ns)); err != nil {
 				return err
 			}
 		}
@@ -129,16 +119,8 @@ func (b *bench) openWorld(w *podWorld) error {
 
 // openPod gives a pod its interface, and starts its process.
 func (b *bench) openPod(w *podWorld, i int, ns string, node int) error {
-	type object = map[string]any
-	conf, err := json.Marshal(object{"cniVersion": "1.0.0", "name": w.ns(fmt.Sprint("n", node)), "type": filepath.Base(w.plugin),
-		"ipam": object{"type": "host-local", "dataDir": "/var/lib/cni/bench",
-			"routes": []object{{"dst": "0.0.0.0/0"}, {"dst": "::/0"}},
-			"ranges": [][]object{{{"subnet": fmt.Sprintf("10.244.%d.0/24", node)}}, {{"subnet": fmt.Sprintf("fd00:244:%d::/64", node)}}}}})
+	p, err := b.ptpPod(w.plugin, ns, w.ns(fmt.Sprint("n", node)), fmt.Sprintf("10.244.%d.0/24", node), fmt.Sprintf("fd00:244:%d::/64", node))
 	if err != nil {
-		return err
-	}
-	p := &pod{name: ns}
-	if p.stdin, err = b.file(ns+".json", func(s *strings.Builder) { s.Write(conf) }); err != nil {
 		return err
 	}
 	if err := in(w.ns(fmt.Sprint("n", node)), func() error { _, err := b.plugin(w.plugin, "ADD", p); return err }); err != nil {
