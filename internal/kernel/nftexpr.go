@@ -126,6 +126,10 @@ func lookup(name string) expression {
 	return expression{"lookup", putBE(putBE(b, unix.NFTA_LOOKUP_SREG, nftRegister), unix.NFTA_LOOKUP_DREG, unix.NFT_REG_VERDICT)}
 }
 
+// fibNone is what fib gives where there is no route: 32 bits, as nft compares it. One byte
+// would do for the kernel, but nft prints that as missing/8, which it does not read.
+var fibNone = be32(0)
+
 func fib(flags uint32) expression {
 	b := putBE(putBE(nil, unix.NFTA_FIB_DREG, nftRegister), unix.NFTA_FIB_RESULT, unix.NFT_FIB_RESULT_OIF)
 	return expression{"fib", putBE(b, unix.NFTA_FIB_FLAGS, flags)}
@@ -175,7 +179,7 @@ func expressions(s *netstate.NftStmt) []expression {
 	case netstate.NftDAddr:
 		return inPrefix(s.Prefix)
 	case netstate.NftFibUnmarked:
-		return []expression{fib(nftFibUnmarked), compare(unix.NFT_CMP_EQ, []byte{0})}
+		return []expression{fib(nftFibUnmarked), compare(unix.NFT_CMP_EQ, fibNone)}
 	case netstate.NftMasquerade:
 		return []expression{{"masq", nil}}
 	case netstate.NftDAddrMap:
@@ -202,7 +206,7 @@ func expressions(s *netstate.NftStmt) []expression {
 	case netstate.NftSetMark:
 		return []expression{metaLoad(nftMetaMark), set, metaSet(nftMetaMark)}
 	case netstate.NftFibMissing:
-		check := []expression{fib(nftFibMissing), compare(unix.NFT_CMP_EQ, []byte{0})}
+		check := []expression{fib(nftFibMissing), compare(unix.NFT_CMP_EQ, fibNone)}
 		if s.Family != 0 {
 			check = append([]expression{metaLoad(nftMetaNFProto), proto}, check...)
 		}

@@ -201,9 +201,17 @@ func (m *nftBatch) set(table string, s *netstate.NftMap) error {
 	m.b = putBE(putBE(m.b, unix.NFTA_SET_KEY_TYPE, typ), unix.NFTA_SET_KEY_LEN, size)
 	m.b = putBE(putBE(m.b, unix.NFTA_SET_DATA_TYPE, unix.NFT_DATA_VERDICT), unix.NFTA_SET_DATA_LEN, 0)
 	m.b = putBE(m.b, unix.NFTA_SET_ID, m.setID)
+	if s.Family == 0 {
+		m.b = put(m.b, unix.NFTA_SET_USERDATA, hostOrder)
+	}
 	m.close()
 	return m.elements(unix.NFT_MSG_NEWSETELEM, table, s, s.Elems, m.setID)
 }
+
+// hostOrder is a note for nft, without which it prints the names of links as empty: the
+// keys are in the host's byte order (libnftnl's NFTNL_UDATA_SET_KEYBYTEORDER, nft's
+// BYTEORDER_HOST_ENDIAN).
+var hostOrder = append([]byte{0, 4}, native.AppendUint32(nil, 1)...)
 
 // keyOf gives the type of a map's keys, their length, and the map's flags.
 func keyOf(f netstate.Family) (typ, size, flags uint32) {

@@ -47,7 +47,7 @@ const (
 	netconfForwarding = 2 // NETCONFA_FORWARDING
 	inetConf          = 1 // IFLA_INET_CONF
 	inetForward       = 1 // IPV4_DEVCONF_FORWARDING
-	netconfHeader     = 1 // struct netconfmsg
+	netconfHeader     = 4 // struct netconfmsg, with its padding
 )
 
 // CreatePair makes a veth pair, with both ends down and the peer already in the

@@ -44,9 +44,13 @@ func (t *NftTable) String() string {
 	return b.String()
 }
 
-// TypeText is the type of the map in nft's notation.
+// TypeText is the type of the map in nft's notation; nothing for the zero map.
 func (m *NftMap) TypeText() string {
 	switch m.Family {
+	case 0:
+		if m.Name == "" {
+			return ""
+		}
 	case IPv4:
 		return "type ipv4_addr : verdict"
 	case IPv6:
