@@ -55,9 +55,12 @@ var imports = map[string][]string{
 	"internal/cli": {"internal/netstate", "internal/spec", "internal/specfile", "internal/plan", "internal/host", "internal/lab", "internal/guard",
 		"internal/snapshot", "internal/explain", "internal/explain/page", "internal/doctor", "internal/impact",
 		"github.com/spf13/", "go.yaml.in/yaml/v3", "golang.org/x/sys/"},
-	"internal/srcroute": {"internal/netstate", "internal/spec"},
-	"internal/standing": {"internal/netstate", "internal/record"},
-	"internal/cni":      {"internal/kernel", "github.com/containernetworking/cni/"},
+	"internal/srcroute":      {"internal/netstate", "internal/spec"},
+	"internal/standing":      {"internal/netstate", "internal/record"},
+	"internal/cni":           {"internal/kernel", "github.com/containernetworking/cni/"},
+	"internal/cni/lease":     {"internal/cni"},
+	"internal/cni/hostlocal": {"internal/cni", "internal/cni/lease", "golang.org/x/sys/"},
+	"internal/cni/ipam":      {"internal/cni", "internal/cni/lease", "internal/cni/hostlocal", "golang.org/x/sys/"},
 	"internal/cni/sbr": {"internal/netstate", "internal/spec", "internal/specjson", "internal/srcroute", "internal/record", "internal/standing", "internal/kernel", "internal/cni",
 		"github.com/containernetworking/cni/", "golang.org/x/sys/"},
 	"cmd/viarule":     {"internal/cli"},
@@ -77,7 +80,7 @@ var imports = map[string][]string{
 var testkits = []string{"internal/kernelfake", "internal/kerneltest", "internal/netnstest", "internal/netstate/netstatetest"}
 
 // pure packages look at nothing but their arguments.
-var pure = []string{"internal/netstate", "internal/spec", "internal/specjson", "internal/owner", "internal/fib", "internal/sim", "internal/snapshot", "internal/explain", "internal/explain/page", "internal/doctor", "internal/impact", "internal/external", "internal/desired", "internal/plan", "internal/srcroute", "internal/standing"}
+var pure = []string{"internal/netstate", "internal/spec", "internal/specjson", "internal/owner", "internal/fib", "internal/sim", "internal/snapshot", "internal/explain", "internal/explain/page", "internal/doctor", "internal/impact", "internal/external", "internal/desired", "internal/plan", "internal/srcroute", "internal/standing", "internal/cni/lease"}
 
 var impure = []string{"os", "os/exec", "net", "log", "log/slog", "time", "math/rand", "math/rand/v2", "sync", "syscall", "runtime", "context", "crypto/rand"}
 
