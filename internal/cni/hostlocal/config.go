@@ -1,14 +1,14 @@
 package hostlocal
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/viarule/viarule/internal/cni"
-	"github.com/viarule/viarule/internal/cni/lease"
+	"github.com/viarule/viarule/internal/jsontext"
 )
 
 // most is how many range sets a configuration, ranges a set, and addresses a request may
@@ -19,7 +19,7 @@ const most = 256
 type Config struct {
 	*Store
 	sets       []set
-	routes     []lease.Route
+	routes     []cni.Route
 	resolvConf string
 	requested  []netip.Addr
 }
@@ -28,21 +28,21 @@ type Config struct {
 type conf struct {
 	old        oneRange
 	sets       []set
-	routes     []lease.Route
+	routes     []cni.Route
 	dataDir    string
 	resolvConf string
 }
 
 var keys = append([]cni.Key[conf]{
-	{Name: "type", Read: func(*conf, string, json.RawMessage) error { return nil }},
+	{Name: "type", Read: func(*conf, string, jsontext.Value) error { return nil }},
 	{Name: "dataDir", Read: text(func(c *conf) *string { return &c.dataDir })},
 	{Name: "resolvConf", Read: text(func(c *conf) *string { return &c.resolvConf })},
-	{Name: "routes", Read: func(c *conf, key string, raw json.RawMessage) (err error) {
-		c.routes, err = lease.Routes(key, raw)
+	{Name: "routes", Read: func(c *conf, key string, v jsontext.Value) (err error) {
+		c.routes, err = cni.ReadRoutes(key, v)
 		return err
 	}},
-	{Name: "ranges", Read: func(c *conf, key string, raw json.RawMessage) (err error) {
-		c.sets, err = readSets(key, raw)
+	{Name: "ranges", Read: func(c *conf, key string, v jsontext.Value) (err error) {
+		c.sets, err = readSets(key, v)
 		return err
 	}},
 }, rangeKeys(func(c *conf) *oneRange { return &c.old })...)
@@ -50,10 +50,10 @@ var keys = append([]cni.Key[conf]{
 // rangeKeys are those of a range, which stand in ipam itself too.
 func rangeKeys[T any](of func(*T) *oneRange) []cni.Key[T] {
 	return []cni.Key[T]{
-		{Name: "subnet", Read: func(c *T, key string, raw json.RawMessage) error {
-			s, err := cni.Value[string](key, raw)
+		{Name: "subnet", Read: func(c *T, key string, v jsontext.Value) error {
+			s, err := cni.Value[string](key, v)
 			if err == nil {
-				if of(c).subnet, err = lease.Prefix(s); err != nil {
+				if of(c).subnet, err = parsePrefix(s); err != nil {
 					err = cni.Wrong(key, err.Error(), "")
 				}
 			}
@@ -67,21 +67,21 @@ func rangeKeys[T any](of func(*T) *oneRange) []cni.Key[T] {
 
 var keysOfRange = rangeKeys(func(r *oneRange) *oneRange { return r })
 
-func text[T any](of func(*T) *string) func(*T, string, json.RawMessage) error {
-	return func(c *T, key string, raw json.RawMessage) (err error) {
-		*of(c), err = cni.Value[string](key, raw)
+func text[T any](of func(*T) *string) func(*T, string, jsontext.Value) error {
+	return func(c *T, key string, v jsontext.Value) (err error) {
+		*of(c), err = cni.Value[string](key, v)
 		return err
 	}
 }
 
 // addr reads an address; an empty string is none.
-func addr[T any](of func(*T) *netip.Addr) func(*T, string, json.RawMessage) error {
-	return func(c *T, key string, raw json.RawMessage) error {
-		s, err := cni.Value[string](key, raw)
+func addr[T any](of func(*T) *netip.Addr) func(*T, string, jsontext.Value) error {
+	return func(c *T, key string, v jsontext.Value) error {
+		s, err := cni.Value[string](key, v)
 		if err != nil || s == "" {
 			return err
 		}
-		if *of(c), err = lease.Addr(s); err != nil {
+		if *of(c), err = parseAddr(s); err != nil {
 			return cni.Wrong(key, err.Error(), "")
 		}
 		return nil
@@ -89,34 +89,49 @@ func addr[T any](of func(*T) *netip.Addr) func(*T, string, json.RawMessage) erro
 }
 
 // readSets reads a list of lists of ranges.
-func readSets(key string, raw json.RawMessage) ([]set, error) {
-	var lists [][]cni.Document
-	if err := json.Unmarshal(raw, &lists); err != nil {
-		return nil, cni.Type(key, err.Error(), "write a list of lists of ranges, such as "+`[[{"subnet": "10.1.0.0/24"}]]`)
-	}
-	if len(lists) > most {
-		return nil, tooMany(key)
-	}
-	sets := make([]set, len(lists))
-	for i, list := range lists {
-		sets[i].key = fmt.Sprintf("%s[%d]", key, i)
-		if len(list) > most {
-			return nil, tooMany(sets[i].key)
-		}
-		for j, d := range list {
+func readSets(key string, v jsontext.Value) (sets []set, err error) {
+	err = each(key, v, jsontext.List, func(key string, list jsontext.Value) error {
+		one := set{key: key}
+		err := each(key, list, jsontext.Object, func(key string, v jsontext.Value) error {
 			var r oneRange
-			path := fmt.Sprintf("%s[%d].", sets[i].key, j)
-			if err := cni.Read(&r, path, d, keysOfRange); err != nil {
-				return nil, err
+			d, err := cni.ReadDocument(key, v)
+			if err == nil {
+				err = cni.Read(&r, key+".", d, keysOfRange)
 			}
-			if err := cni.Slip(path, d, keysOfRange); err != nil {
-				return nil, err
+			if err == nil {
+				err = cni.Slip(key+".", d, keysOfRange)
 			}
-			sets[i].ranges = append(sets[i].ranges, r)
-		}
-	}
-	return sets, nil
+			one.ranges = append(one.ranges, r)
+			return err
+		})
+		sets = append(sets, one)
+		return err
+	})
+	return sets, err
 }
+
+// each shows the elements of a list, which must be of one kind, with their keys.
+func each(key string, v jsontext.Value, kind jsontext.Kind, f func(key string, v jsontext.Value) error) (err error) {
+	if v.Kind() != jsontext.List {
+		return cni.Type(key, "it is "+v.Kind().String()+", not a list", rangesExample)
+	}
+	n := 0
+	v.Each(func(_ string, e jsontext.Value) bool {
+		at := key + "[" + strconv.Itoa(n) + "]"
+		switch n++; {
+		case n > most:
+			err = tooMany(key)
+		case e.Kind() != kind:
+			err = cni.Type(at, "it is "+e.Kind().String()+", not "+kind.String(), rangesExample)
+		default:
+			err = f(at, e)
+		}
+		return err == nil
+	})
+	return err
+}
+
+const rangesExample = `write a list of sets, each a list of ranges, such as [[{"subnet": "10.1.0.0/24"}]]`
 
 func tooMany(key string) error {
 	return cni.Wrong(key, fmt.Sprintf("there are more than %d", most), "")
@@ -181,11 +196,11 @@ func (c *Config) read(d cni.Document, cniArgs string) error {
 
 // request adds addresses, which may have the length of a network behind them, as the
 // reference lets it be.
-func (c *Config) request(key string, raw json.RawMessage) error {
-	if len(raw) == 0 {
+func (c *Config) request(key string, v jsontext.Value) error {
+	if v.Kind() == jsontext.Null {
 		return nil
 	}
-	list, err := cni.Value[[]string](key, raw)
+	list, err := cni.Value[[]string](key, v)
 	if err != nil {
 		return err
 	}
@@ -204,13 +219,13 @@ func (c *Config) request(key string, raw json.RawMessage) error {
 
 func requested(s string) (netip.Addr, error) {
 	if strings.Contains(s, "/") {
-		p, err := lease.Prefix(s)
+		p, err := parsePrefix(s)
 		if err != nil {
 			return netip.Addr{}, fmt.Errorf("invalid IP address %.80s", s)
 		}
 		return p.Addr(), nil
 	}
-	a, err := lease.Addr(s)
+	a, err := parseAddr(s)
 	if err != nil {
 		return a, fmt.Errorf("invalid IP address %.80s", s)
 	}
@@ -262,7 +277,7 @@ func (c *Config) envArgs(s string) error {
 }
 
 func wrongArgs(what string) error {
-	return cni.Coded(cni.CodeEnvironment, "CNI_ARGS: "+what, "")
+	return &cni.Error{Code: cni.CodeEnvironment, Msg: "CNI_ARGS: " + what}
 }
 
 // ReadStore reads where a network's allocations are, and nothing else: enough for DEL and
@@ -296,4 +311,26 @@ func newStore(network, dataDir string) (*Store, error) {
 		return nil, cni.Wrong("ipam.dataDir", fmt.Sprintf("%.80q is no folder below %s", dataDir, base), "leave it out, or name one there, without . and ..")
 	}
 	return &Store{base: base, below: append(strings.Split(below, "/"), network), index: indexDir}, nil
+}
+
+// parseAddr reads an address as the CNI's own library does: without a zone, and IPv4
+// mapped into IPv6 is IPv4.
+func parseAddr(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, fmt.Errorf("invalid IP address: %.80s", s)
+	}
+	return a.Unmap(), nil
+}
+
+// parsePrefix reads an address with a length as the CNI's own library does: bits behind
+// the length stay. IPv4 mapped into IPv6 is refused, since its length means two things.
+func parsePrefix(s string) (netip.Prefix, error) {
+	addr, length, _ := strings.Cut(s, "/")
+	a, err := netip.ParseAddr(addr)
+	n, bad := strconv.ParseUint(length, 10, 8)
+	if err != nil || bad != nil || a.Zone() != "" || a.Is4In6() || int(n) > a.BitLen() {
+		return netip.Prefix{}, fmt.Errorf("invalid CIDR address: %.80s", s)
+	}
+	return netip.PrefixFrom(a, int(n)), nil
 }

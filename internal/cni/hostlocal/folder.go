@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/viarule/viarule/internal/cni"
-	"github.com/viarule/viarule/internal/cni/lease"
 )
 
 const (
@@ -313,7 +312,7 @@ func (f *folder) place(a netip.Addr) (bool, error) {
 }
 
 // takeOne takes the address that is asked for from the n-th set.
-func (f *folder) takeOne(s *set, n int, want netip.Addr, owner string) (ip lease.IP, err error) {
+func (f *folder) takeOne(s *set, n int, want netip.Addr, owner string) (ip cni.IP, err error) {
 	r := s.find(want)
 	if want == r.gateway {
 		return ip, cni.Wrong(s.key, fmt.Sprintf("requested ip %s is subnet's gateway", want), "")
@@ -330,7 +329,7 @@ func (f *folder) takeOne(s *set, n int, want netip.Addr, owner string) (ip lease
 	if !ok {
 		_ = f.unlink(stageName)
 		if err == nil {
-			err = cni.Coded(cni.CodeTryAgain, fmt.Sprintf("requested IP address %s is not available in range set %s", want, s), "")
+			err = &cni.Error{Code: cni.CodeTryAgain, Msg: fmt.Sprintf("requested IP address %s is not available in range set %s", want, s)}
 		}
 		return ip, err
 	}
@@ -338,7 +337,7 @@ func (f *folder) takeOne(s *set, n int, want netip.Addr, owner string) (ip lease
 }
 
 // takeNext takes the next free address of the n-th set.
-func (f *folder) takeNext(s *set, n int, owner string) (ip lease.IP, err error) {
+func (f *folder) takeNext(s *set, n int, owner string) (ip cni.IP, err error) {
 	last, err := f.last(n)
 	if err != nil {
 		return ip, err
@@ -367,7 +366,7 @@ func (f *folder) takeNext(s *set, n int, owner string) (ip lease.IP, err error) 
 	if !ok {
 		_ = f.unlink(stageName)
 		if err == nil {
-			err = cni.Coded(cni.CodeTryAgain, fmt.Sprintf("no IP addresses available in range set: %s", s), "")
+			err = &cni.Error{Code: cni.CodeTryAgain, Msg: fmt.Sprintf("no IP addresses available in range set: %s", s)}
 		}
 	}
 	return ip, err
@@ -389,13 +388,13 @@ func (f *folder) there() (map[netip.Addr]bool, error) {
 }
 
 // taken notes that an address has been given out.
-func (f *folder) taken(last *last, a netip.Addr, r *oneRange, owner string) (ip lease.IP, err error) {
+func (f *folder) taken(last *last, a netip.Addr, r *oneRange, owner string) (ip cni.IP, err error) {
 	f.index.add(entry{hash(owner), a})
 	if err := last.write(f, a); err != nil {
 		_ = f.remove(a, owner)
 		return ip, err
 	}
-	return lease.IP{Address: netip.PrefixFrom(a, r.subnet.Bits()), Gateway: r.gateway}, nil
+	return cni.IP{Address: netip.PrefixFrom(a, r.subnet.Bits()), Gateway: r.gateway}, nil
 }
 
 // last is the file with the address that a set gave out last.
@@ -422,7 +421,7 @@ func (f *folder) last(n int) (*last, error) {
 		return nil, fmt.Errorf("read %s/%s: %w", f.name, l.name, err)
 	}
 	// One that cannot be read is lost: the round begins again.
-	l.addr, _ = lease.Addr(string(f.buf[:l.size]))
+	l.addr, _ = parseAddr(string(f.buf[:l.size]))
 	return l, nil
 }
 

@@ -29,7 +29,6 @@ import (
 	"strings"
 
 	"github.com/viarule/viarule/internal/cni"
-	"github.com/viarule/viarule/internal/cni/lease"
 )
 
 // Attachment names an interface of a container.
@@ -40,7 +39,7 @@ type Attachment struct{ ContainerID, IfName string }
 func (a Attachment) owner() (now, legacy string, err error) {
 	for name, s := range map[string]string{"CNI_CONTAINERID": a.ContainerID, "CNI_IFNAME": a.IfName} {
 		if strings.TrimSpace(s) == "" || len(s) > 1024 || strings.ContainsAny(s, "\r\n\x00") {
-			return "", "", cni.Coded(cni.CodeEnvironment, fmt.Sprintf("%s: %.80q cannot be written to a file of host-local", name, s), "")
+			return "", "", &cni.Error{Code: cni.CodeEnvironment, Msg: fmt.Sprintf("%s: %.80q cannot be written to a file of host-local", name, s)}
 		}
 	}
 	legacy = strings.TrimSpace(a.ContainerID)
@@ -57,12 +56,12 @@ type Store struct {
 // Add gives the attachment an address of each range set: the one that is asked for, or the
 // next free one. It fails where the attachment has one already, as the reference does: a
 // runtime must DEL before it can ADD again.
-func (c *Config) Add(ctx context.Context, a Attachment) (*lease.Result, error) {
+func (c *Config) Add(ctx context.Context, a Attachment) (*cni.Result, error) {
 	now, legacy, err := a.owner()
 	if err != nil {
 		return nil, err
 	}
-	r := &lease.Result{Routes: c.routes}
+	r := &cni.Result{Routes: c.routes}
 	if c.resolvConf != "" {
 		if r.DNS, err = readResolvConf(c.resolvConf); err != nil {
 			return nil, err
@@ -83,7 +82,7 @@ func (c *Config) Add(ctx context.Context, a Attachment) (*lease.Result, error) {
 }
 
 // take takes the addresses. Those that it gives with an error are to be released.
-func (c *Config) take(f *folder, now, legacy string) (ips []lease.IP, err error) {
+func (c *Config) take(f *folder, now, legacy string) (ips []cni.IP, err error) {
 	held, err := f.find(now)
 	if err == nil {
 		var old []netip.Addr
@@ -96,7 +95,7 @@ func (c *Config) take(f *folder, now, legacy string) (ips []lease.IP, err error)
 	asked := c.requested
 	for i := range c.sets {
 		s := &c.sets[i]
-		var ip lease.IP
+		var ip cni.IP
 		at := -1
 		for j, want := range asked {
 			if s.find(want) != nil {
@@ -109,7 +108,7 @@ func (c *Config) take(f *folder, now, legacy string) (ips []lease.IP, err error)
 			asked = without(asked, want)
 			ip, err = f.takeOne(s, i, want, now)
 		} else if has := s.any(held); has.IsValid() {
-			err = cni.Coded(cni.CodeEnvironment, fmt.Sprintf("%s has been allocated to %s, duplicate allocation is not allowed: CNI_CONTAINERID and CNI_IFNAME are in use; DEL first", has, legacy), "")
+			err = &cni.Error{Code: cni.CodeEnvironment, Msg: fmt.Sprintf("%s has been allocated to %s, duplicate allocation is not allowed: CNI_CONTAINERID and CNI_IFNAME are in use; DEL first", has, legacy)}
 		} else {
 			ip, err = f.takeNext(s, i, now)
 		}
@@ -193,7 +192,7 @@ func (s *Store) Check(ctx context.Context, a Attachment) error {
 			}
 		}
 	}
-	return cni.Coded(cni.CodeDiffers, fmt.Sprintf("host-local: Failed to find address added by container %s for %s in %s", legacy, a.IfName, s), "")
+	return &cni.Error{Code: cni.CodeDiffers, Msg: fmt.Sprintf("host-local: Failed to find address added by container %s for %s in %s", legacy, a.IfName, s)}
 }
 
 // GC gives back what belongs to none of the valid attachments.

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/viarule/viarule/internal/cni"
-	"github.com/viarule/viarule/internal/cni/lease"
 )
 
 // mostResolv bounds a resolv.conf, in bytes.
@@ -19,7 +18,7 @@ const mostResolv = 64 << 10
 // readResolvConf reads a resolv.conf file. A tenant may name the file, and sees the result:
 // hence only regular files below /etc and /run, where such files are, and only what looks
 // like a resolv.conf's values. Links are followed, since /etc/resolv.conf often is one.
-func readResolvConf(name string) (dns lease.DNS, err error) {
+func readResolvConf(name string) (dns cni.DNS, err error) {
 	const key = "ipam.resolvConf"
 	if path.Clean(name) != name || !strings.HasPrefix(name, "/etc/") && !strings.HasPrefix(name, "/run/") || strings.Contains(name, "\x00") {
 		return dns, cni.Wrong(key, fmt.Sprintf("%.80q is no file below /etc or /run", name), "write its whole path, without . and ..")

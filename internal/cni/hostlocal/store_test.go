@@ -14,7 +14,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/viarule/viarule/internal/cni"
-	"github.com/viarule/viarule/internal/cni/lease"
 )
 
 // read reads a configuration whose files are below a folder of the test.
@@ -54,7 +53,7 @@ func mustAdd(t testing.TB, c *Config, a Attachment) string {
 	return addresses(r)
 }
 
-func addresses(r *lease.Result) string {
+func addresses(r *cni.Result) string {
 	var out []string
 	for _, ip := range r.IPs {
 		out = append(out, ip.Address.String()+" via "+ip.Gateway.String())

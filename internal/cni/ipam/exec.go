@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/viarule/viarule/internal/cni"
-	"github.com/viarule/viarule/internal/cni/lease"
+	"github.com/viarule/viarule/internal/jsontext"
 )
 
 const (
@@ -61,20 +61,53 @@ func find(name, cniPath string) (*program, error) {
 	return nil, cni.Wrong(key, fmt.Sprintf("there is no program %.80q in CNI_PATH, which is %.200q", name, cniPath), "install it, or use host-local, which is built in")
 }
 
-// add runs ADD, and DEL if that gave no result that can be read.
-func (p *program) add(ctx context.Context, stdin []byte) (*lease.Result, error) {
-	out, err := p.exec(ctx, "ADD", stdin)
+// add runs ADD, and DEL if that gave no result that can be used.
+func (p *program) add(ctx context.Context, c *Call) (*cni.Result, error) {
+	out, err := p.exec(ctx, "ADD", c.Stdin)
 	if err == nil {
-		var r *lease.Result
-		if r, err = lease.Read("result of "+p.name, out); err == nil {
+		var r *cni.Result
+		if r, err = p.result(c.Config, out); err == nil {
 			return r, nil
 		}
 	}
 	// Also where ctx is over: what the plugin has taken must not stay taken.
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleaning)
 	defer cancel()
-	_, _ = p.exec(clean, "DEL", stdin) // what failed first is what counts, and a runtime will DEL too
+	_, _ = p.exec(clean, "DEL", c.Stdin) // what failed first is what counts, and a runtime will DEL too
 	return nil, err
+}
+
+// result reads what ADD wrote, and checks what an interface gets.
+func (p *program) result(conf cni.Document, out []byte) (*cni.Result, error) {
+	key := "result of " + p.name
+	version := ""
+	if conf.Has("cniVersion") {
+		var err error
+		if version, err = cni.Value[string]("cniVersion", conf["cniVersion"]); err != nil {
+			return nil, err
+		}
+	}
+	v, err := jsontext.Parse(out)
+	if err != nil {
+		return nil, cni.Type(key, err.Error(), "")
+	}
+	r, err := cni.ReadDelegated(key, v, version)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.IPs) == 0 {
+		return nil, cni.Wrong(key+".ips", "IPAM plugin returned missing IP config", "")
+	}
+	for i, ip := range r.IPs {
+		a, at := ip.Address.Addr(), fmt.Sprintf("%s.ips[%d]", key, i)
+		if a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() {
+			return nil, cni.Wrong(at+".address", a.String()+" cannot be an interface's address", "")
+		}
+		if g := ip.Gateway; g.IsValid() && (g.Is4() != a.Is4() || g.IsUnspecified() || g.IsMulticast()) {
+			return nil, cni.Wrong(at+".gateway", fmt.Sprintf("%s cannot be the gateway of %s", g, a), "")
+		}
+	}
+	return r, nil
 }
 
 // run runs a command that has no result.
@@ -104,7 +137,7 @@ func (p *program) exec(ctx context.Context, command string, stdin []byte) ([]byt
 		_ = c.Cancel() // the group: its first process is gone, another one holds the output
 		return nil, cni.Failed(what+": it left a process behind that held its output open, and was killed", err)
 	case stdout.full || stderr.full:
-		return nil, cni.Coded(cni.CodeDecoding, fmt.Sprintf("%s: it wrote more than %d bytes and was killed", what, mostOutput), "")
+		return nil, &cni.Error{Code: cni.CodeDecoding, Msg: fmt.Sprintf("%s: it wrote more than %d bytes and was killed", what, mostOutput)}
 	case ctx.Err() != nil:
 		return nil, cni.Failed(what+": it took too long and was killed", ctx.Err())
 	}
@@ -123,7 +156,7 @@ func failed(what string, err error, stdout, stderr []byte) error {
 			details, err = cni.Value[string]("details", d["details"])
 		}
 		if err == nil {
-			return cni.Coded(uint(code), what+": "+clip(msg), clip(details))
+			return &cni.Error{Code: uint(code), Msg: what + ": " + clip(msg), Details: clip(details)}
 		}
 	}
 	said := ""

@@ -14,7 +14,6 @@ import (
 
 	"github.com/viarule/viarule/internal/cni"
 	"github.com/viarule/viarule/internal/cni/hostlocal"
-	"github.com/viarule/viarule/internal/cni/lease"
 )
 
 // Attachment names an interface of a container.
@@ -60,9 +59,9 @@ func Open(c Call) (*Plugin, error) {
 
 // Add takes addresses for the attachment. Where it fails, none are taken: an executed
 // plugin that failed, or whose answer is no good, gets a DEL.
-func (p *Plugin) Add(ctx context.Context) (*lease.Result, error) {
+func (p *Plugin) Add(ctx context.Context) (*cni.Result, error) {
 	if p.other != nil {
-		return p.other.add(ctx, p.call.Stdin)
+		return p.other.add(ctx, &p.call)
 	}
 	c, err := hostlocal.Read(p.call.Network, p.call.Config, p.call.Args)
 	if err != nil {

@@ -4,17 +4,16 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
 	"golang.org/x/sys/unix"
 
+	"github.com/viarule/viarule/internal/cni"
 	"github.com/viarule/viarule/internal/kernel"
 )
 
 // status says whether the plugin can work here.
-func (p *plugin) status(_ *config, _ *skel.CmdArgs) (did string, err error) {
+func (p *plugin) status(_ *config, _ *cni.Call) (did string, err error) {
 	if err := p.usable(); err != nil {
-		return "", types.NewError(types.ErrPluginNotAvailable, "the plugin cannot work here: "+err.Error(), "")
+		return "", &cni.Error{Code: cni.CodeNotAvailable, Msg: "the plugin cannot work here: " + err.Error()}
 	}
 	return "", nil
 }
