@@ -59,6 +59,8 @@ var imports = map[string][]string{
 	"internal/srcroute": {"internal/netstate", "internal/spec"},
 	"internal/standing": {"internal/netstate", "internal/record"},
 	"internal/cni":      {"internal/jsontext", "internal/kernel", "golang.org/x/sys/"},
+	"internal/cni/hostlocal": {"internal/cni", "internal/jsontext", "golang.org/x/sys/"},
+	"internal/cni/ipam":      {"internal/cni", "internal/cni/hostlocal", "internal/jsontext", "golang.org/x/sys/"},
 	"internal/cni/sbr": {"internal/netstate", "internal/jsontext", "internal/spec", "internal/specjson", "internal/srcroute", "internal/record", "internal/standing", "internal/kernel", "internal/cni",
 		"golang.org/x/sys/"},
 	"cmd/viarule":     {"internal/cli"},

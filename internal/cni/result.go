@@ -92,6 +92,29 @@ func PrevResult(d Document, cniVersion string) (*Result, error) {
 // ReadResult reads a result in the shape of a version, as a plugin of that version
 // gives it; key names it in messages.
 func ReadResult(key string, v jsontext.Value, cniVersion string) (*Result, error) {
+	return readResult(key, v, cniVersion, false)
+}
+
+// ReadDelegated reads the result of a plugin that another plugin ran, which has the
+// version that it says, or if it says none, cniVersion.
+func ReadDelegated(key string, v jsontext.Value, cniVersion string) (*Result, error) {
+	d, err := document(key, v)
+	if err != nil {
+		return nil, err
+	}
+	if d.Has("cniVersion") {
+		said, err := Value[string](key+".cniVersion", d["cniVersion"])
+		if err != nil {
+			return nil, err
+		}
+		if said != "" {
+			cniVersion = said
+		}
+	}
+	return readResult(key, v, cniVersion, true)
+}
+
+func readResult(key string, v jsontext.Value, cniVersion string, unsaid bool) (*Result, error) {
 	s, ok := shapeOf(cniVersion)
 	if !ok {
 		return nil, Type(key, "there are no results of version "+strconv.Quote(clip(cniVersion)), "")
@@ -106,11 +129,24 @@ func ReadResult(key string, v jsontext.Value, cniVersion string) (*Result, error
 		return nil, Type(key, r.err.Error(), "")
 	case r.wrong != nil:
 		return nil, r.wrong
-	case s == shape020 && version == "":
+	case (s == shape020 || unsaid) && version == "":
 	case !slices.Contains(shapes[s], version):
 		return nil, Type(key, "its cniVersion is "+strconv.Quote(clip(version))+", and that of the configuration "+cniVersion, "")
 	}
 	return res, nil
+}
+
+// ReadRoutes reads a list of routes as results have it; key names it in messages.
+func ReadRoutes(key string, v jsontext.Value) ([]Route, error) {
+	r := resultReader{key: key}
+	list := r.routes(v, "")
+	switch {
+	case r.err != nil:
+		return nil, Type(key, r.err.Error(), "")
+	case r.wrong != nil:
+		return nil, r.wrong
+	}
+	return list, nil
 }
 
 // resultReader is a reader that knows what a result must have.
