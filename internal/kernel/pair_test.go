@@ -61,23 +61,24 @@ func TestPair(t *testing.T) {
 	if e.IPv6 == nil || e.IPv6.Forwarding || e.IPv6.Disabled || e.ForwardsIPv6 {
 		t.Errorf("%+v, %+v", e, e.IPv6)
 	}
-	var onHost, inPod kernel.Setup
+	onHost, inPod := kernel.Setup{Dev: "via1", Index: e.Index}, kernel.Setup{Dev: "eth0", Index: e.PeerIndex}
 	v4, v6 := netip.MustParsePrefix("10.1.0.5/32"), netip.MustParsePrefix("2001:db8::5/128")
-	onHost.LinkConf(e.Index, kernel.LinkConf{Alias: "viarule:ptp/n/c/eth0", NoLinkLocal: true, Forward4: true}, true)
-	onHost.LinkUp(e.Index)
+	onHost.LinkConf(kernel.LinkConf{Alias: "viarule:ptp/n/c/eth0", NoLinkLocal: true, HasIPv6: true, Router: true})
+	onHost.LinkUp()
 	for _, p := range []netip.Prefix{v4, v6} {
 		r := netstate.Route{Family: netstate.FamilyOf(p.Addr()), To: p, Table: netstate.TableMain, Type: netstate.RouteUnicast, Protocol: netstate.ProtocolCNI}
 		if p.Addr().Is4() {
 			r.Scope = netstate.ScopeLink
 		}
-		onHost.Route(e.Index, r)
-		onHost.Neigh(e.Index, p.Addr(), pairPeerMAC)
+		onHost.Route(r)
+		onHost.Neigh(p.Addr(), pairPeerMAC)
 	}
 	doSetup(t, host, &onHost)
-	inPod.LinkConf(e.PeerIndex, kernel.LinkConf{NoLinkLocal: true}, true)
-	inPod.LinkUp(e.PeerIndex)
-	inPod.Addr(e.PeerIndex, v4)
-	inPod.Addr(e.PeerIndex, v6)
+	inPod.LinkConf(kernel.LinkConf{NoLinkLocal: true, HasIPv6: true})
+	inPod.LoopbackUp()
+	inPod.LinkUp()
+	inPod.Addr(v4)
+	inPod.Addr(v6)
 	doSetup(t, pod, &inPod)
 
 	for _, want := range []struct{ args, lines string }{
@@ -120,24 +121,54 @@ func TestPairConf(t *testing.T) {
 func TestSetupRefusals(t *testing.T) {
 	netnstest.New(t, netnstest.Mounts())
 	host, _, e := newPair(t, kernel.Pair{Name: "via1", Peer: "eth0"})
-	var s kernel.Setup
-	s.LinkUp(e.Index)
-	s.LinkUp(4711)
-	s.Neigh(e.Index, netip.MustParseAddr("10.1.0.5"), pairMAC)
-	s.Addr(4711, netip.MustParsePrefix("10.1.0.5/32"))
-	s.Neigh(e.Index, netip.MustParseAddr("2001:db8::5"), pairMAC)
+	s := kernel.Setup{Dev: "via1", Index: e.Index}
+	s.LinkUp()
+	s.Index = 4711
+	s.LinkUp()
+	s.Index = e.Index
+	s.Neigh(netip.MustParseAddr("10.1.0.5"), pairMAC)
+	s.Index = 4711
+	s.Addr(netip.MustParsePrefix("10.1.0.5/32"))
+	s.Index = e.Index
+	s.Neigh(netip.MustParseAddr("2001:db8::5"), pairMAC)
 	refused, err := host.Setup(context.Background(), &s)
 	if err != nil || len(refused) != 2 || refused[0].Index != 1 || refused[1].Index != 3 || !errors.Is(refused[0], unix.ENODEV) ||
-		!strings.Contains(refused[1].Error(), "ip addr add 10.1.0.5/32 dev if4711") {
+		!strings.Contains(refused[1].Error(), "ip addr add 10.1.0.5/32 dev via1") {
 		t.Errorf("%v, %v", refused, err)
 	}
-	if out := netnstest.Exec(t, "ip", "neigh", "show", "nud", "permanent"); strings.Count(out, pairMAC) != 2 {
-		t.Errorf("the neighbours are\n%s", out)
+	v, err := host.View(context.Background())
+	if err != nil {
+		t.Fatal(err)
 	}
-	var bad kernel.Setup
-	bad.LinkConf(e.Index, kernel.LinkConf{Alias: strings.Repeat("x", 256)}, true)
-	bad.Neigh(e.Index, netip.MustParseAddr("10.1.0.5"), "no MAC")
+	kept, err := v.Kept(context.Background(), "via1")
+	if err != nil || len(kept) != 2 || kept[netip.MustParseAddr("10.1.0.5")] != pairMAC || kept[netip.MustParseAddr("2001:db8::5")] != pairMAC {
+		t.Errorf("the neighbours are %v, %v", kept, err)
+	}
+	bad := kernel.Setup{Dev: "via1", Index: e.Index}
+	bad.LinkConf(kernel.LinkConf{Alias: strings.Repeat("x", 256)})
+	bad.Neigh(netip.MustParseAddr("10.1.0.5"), "no MAC")
 	if _, err := host.Setup(context.Background(), &bad); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("what cannot be said: %v", err)
+	}
+}
+
+func TestDeletePair(t *testing.T) {
+	netnstest.New(t, netnstest.Mounts())
+	host, _, _ := newPair(t, kernel.Pair{Name: "via1", Peer: "eth0"})
+	netnstest.IP(t, "link add br0 type bridge", "link set via1 alias other")
+	ctx := context.Background()
+	no, yes := func(string) bool { return false }, func(alias string) bool { return alias == "other" }
+	for name, ours := range map[string]func(string) bool{"via1": no, "br0": func(string) bool { return true }} {
+		if err := host.DeletePair(ctx, name, ours); !errors.Is(err, unix.EPERM) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for range 2 { // the second time it is gone
+		if err := host.DeletePair(ctx, "via1", yes); err != nil {
+			t.Error(err)
+		}
+	}
+	if out := netnstest.Exec(t, "ip", "-br", "-n", "pod", "link"); strings.Contains(out, "eth0") {
+		t.Errorf("left in the pod:\n%s", out)
 	}
 }

@@ -10,11 +10,13 @@ import (
 	"github.com/viarule/viarule/internal/netstate"
 )
 
-// Setup is a list of requests for links whose numbers are known, which go to the kernel
-// in one send: for programs that set up one interface and have no time to ask for each
-// name. The zero Setup is empty. What cannot be said to the kernel is refused by
-// Conn.Setup.
+// Setup is a list of requests for a link whose number is known, which go to the kernel in
+// one send: for programs that set up one interface and have no time to ask for names.
+// What cannot be said to the kernel is refused by Conn.Setup.
 type Setup struct {
+	Dev   string // the link's name, for messages
+	Index int
+
 	b    []byte
 	at   []int    // where each request begins
 	what []string // each in words
@@ -34,98 +36,110 @@ func (s *Setup) fail(what string, err error) {
 	}
 }
 
-// LinkUp sets a link up. With one that is a veth both ends have a carrier as soon as the
-// other one is up too.
-func (s *Setup) LinkUp(index int) {
+// LinkUp sets the link up. The ends of a veth have a carrier as soon as both are up.
+func (s *Setup) LinkUp() { s.up(s.Dev, s.Index) }
+
+// LoopbackUp sets lo up, which has the number 1 in every namespace (LOOPBACK_IFINDEX).
+func (s *Setup) LoopbackUp() { s.up("lo", 1) }
+
+func (s *Setup) up(dev string, index int) {
 	b := make([]byte, linkHeader)
 	native.PutUint32(b[4:], uint32(index))
 	native.PutUint32(b[8:], unix.IFF_UP)
 	native.PutUint32(b[12:], unix.IFF_UP)
-	s.add(unix.RTM_NEWLINK, 0, b, fmt.Sprintf("ip link set if%d up", index))
+	s.add(unix.RTM_NEWLINK, 0, b, "ip link set "+dev+" up")
 }
 
-// LinkConf is what SetLinkConf sets of a link.
+// LinkConf is what Setup.LinkConf sets of a link.
 type LinkConf struct {
-	Alias       string // empty: as it is
-	NoLinkLocal bool   // the kernel gives it no link-local IPv6 address by itself (addr_gen_mode none)
-	Forward4    bool   // net/ipv4/conf/LINK/forwarding: what comes in by it is forwarded
+	Alias string // empty: as it is
+	// NoLinkLocal: the kernel gives it no link-local address of IPv6 by itself (addr_gen_mode
+	// none). Nothing is set where HasIPv6 is false: a kernel without IPv6 refuses it.
+	NoLinkLocal, HasIPv6 bool
+	// Router: what comes in by it is forwarded (net/ipv4/conf/LINK/forwarding), and it neither
+	// takes redirects nor answers ARP for others, whatever the defaults of new links are.
+	Router bool
 }
 
-// LinkConf sets properties of a link that is down, or that has no carrier yet: with one
-// it has its link-local address already. ipv6 says that the link has IPv6 at all: a
-// kernel without refuses to be told about it.
-func (s *Setup) LinkConf(index int, c LinkConf, ipv6 bool) {
+// LinkConf sets properties of a link that has no carrier yet: with one it has its
+// link-local address already.
+func (s *Setup) LinkConf(c LinkConf) {
 	b := make([]byte, linkHeader)
-	native.PutUint32(b[4:], uint32(index))
+	native.PutUint32(b[4:], uint32(s.Index))
 	if c.Alias != "" {
 		b = put(b, unix.IFLA_IFALIAS, []byte(c.Alias))
 		if len(c.Alias) >= maxAlias {
 			s.fail("set the alias", fmt.Errorf("%q has %d bytes, more than %d: %w", c.Alias, len(c.Alias), maxAlias-1, unix.EINVAL))
 		}
 	}
-	if c.Forward4 || c.NoLinkLocal && ipv6 {
+	six := c.NoLinkLocal && c.HasIPv6
+	if c.Router || six {
 		b = nest(b, unix.IFLA_AF_SPEC, func(b []byte) []byte {
-			if c.Forward4 {
+			if c.Router {
 				// As /proc/sys/net/ipv4/conf/LINK/forwarding, without its restarts of the system
 				// call for as long as another process has the lock of the network
 				// (devinet_sysctl_forward; inet_set_link_af sets the same value).
 				b = nest(b, unix.AF_INET, func(b []byte) []byte {
-					return nest(b, inetConf, func(b []byte) []byte { return putU32(b, inetForward, 1) })
+					return nest(b, inetConf, func(b []byte) []byte {
+						return putU32(putU32(putU32(b, inetForwarding, 1), inetProxyARP, 0), inetAcceptRedirects, 0)
+					})
 				})
 			}
-			if c.NoLinkLocal && ipv6 {
+			if six {
 				b = nest(b, unix.AF_INET6, func(b []byte) []byte { return putU8(b, inet6GenMode, genModeNone) })
 			}
 			return b
 		})
 	}
-	s.add(unix.RTM_NEWLINK, 0, b, fmt.Sprintf("ip link set if%d alias %q", index, c.Alias))
+	s.add(unix.RTM_NEWLINK, 0, b, fmt.Sprintf("ip link set %s alias %q", s.Dev, c.Alias))
 }
 
 // maxAlias is IFALIASZ, with the NUL.
 const maxAlias = 256
 
-// Addr gives a link an address that nothing checks for duplicates; its prefix is not
+// Addr gives the link an address that nothing checks for duplicates; its prefix is not
 // made a route.
-func (s *Setup) Addr(index int, p netip.Prefix) {
+func (s *Setup) Addr(p netip.Prefix) {
 	a := netstate.Addr{Dev: setupDev, Prefix: p, Flags: netstate.AddrPermanent}
 	if p.Addr().Is6() {
 		a.Flags |= netstate.AddrNoDAD | netstate.AddrNoPrefixRoute
 	}
-	b, err := appendAddr(nil, &a, indexed(index))
+	b, err := appendAddr(nil, &a, indexed(s.Index))
 	s.fail("address "+p.String(), err)
-	s.add(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, b, fmt.Sprintf("ip addr add %s dev if%d", p, index))
+	s.add(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, b, fmt.Sprintf("ip addr add %s dev %s", p, s.Dev))
 }
 
 // Neigh adds a permanent neighbour, in the place of what is known of it.
-func (s *Setup) Neigh(index int, a netip.Addr, mac string) {
+func (s *Setup) Neigh(a netip.Addr, mac string) {
 	b := make([]byte, neighHeader)
 	b[0] = uint8(netstate.FamilyOf(a))
-	native.PutUint32(b[4:], uint32(index))
+	native.PutUint32(b[4:], uint32(s.Index))
 	native.PutUint16(b[8:], unix.NUD_PERMANENT)
 	m, err := hardwareAddress(mac)
 	s.fail("neighbour "+a.String(), err)
 	b = put(putAddr(b, unix.NDA_DST, a), unix.NDA_LLADDR, m)
-	s.add(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, b, fmt.Sprintf("ip neigh replace %s lladdr %s nud permanent dev if%d", a, mac, index))
+	s.add(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, b, fmt.Sprintf("ip neigh replace %s lladdr %s nud permanent dev %s", a, mac, s.Dev))
 }
 
 // Route adds a route by the link, whatever device it names.
-func (s *Setup) Route(index int, r netstate.Route) {
-	s.route(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, "add", index, r)
+func (s *Setup) Route(r netstate.Route) {
+	s.route(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, "add", r)
 }
 
 // DeleteRoute deletes one.
-func (s *Setup) DeleteRoute(index int, r netstate.Route) {
-	s.route(unix.RTM_DELROUTE, 0, "del", index, r)
-}
+func (s *Setup) DeleteRoute(r netstate.Route) { s.route(unix.RTM_DELROUTE, 0, "del", r) }
 
-func (s *Setup) route(typ, flags uint16, verb string, index int, r netstate.Route) {
-	what := fmt.Sprintf("ip route %s %s", verb, r.String())
+func (s *Setup) route(typ, flags uint16, verb string, r netstate.Route) {
+	r.Hop.Dev = s.Dev
+	what := "ip route " + verb + " " + r.String()
 	r.Hop.Dev = setupDev
-	b, err := appendRoute(nil, &r, indexed(index))
+	b, err := appendRoute(nil, &r, indexed(s.Index))
 	s.fail(what, err)
 	s.add(typ, flags, b, what)
 }
+
+// Writes are the requests, each as `ip` would be told.
+func (s *Setup) Writes() []string { return s.what }
 
 // setupDev stands for the link that a request of a Setup is about.
 const setupDev = "-"
