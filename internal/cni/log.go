@@ -115,3 +115,32 @@ func openLog(name string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// LogKeys are the keys of a configuration that say where to log, and how much.
+func LogKeys[T any](of func(*T) *Log) []Key[T] {
+	return []Key[T]{
+		{Name: "logFile", Read: func(c *T, key string, v jsontext.Value) error {
+			name, err := Value[string](key, v)
+			if err != nil || name == "" {
+				return err
+			}
+			if err := CheckLogFile(key, name); err != nil {
+				return err
+			}
+			of(c).File = name
+			return nil
+		}},
+		{Name: "logLevel", Read: func(c *T, key string, v jsontext.Value) error {
+			level, err := Value[string](key, v)
+			if err != nil {
+				return err
+			}
+			n, ok := map[string]int{"error": LogError, "info": LogInfo, "debug": LogDebug}[level]
+			if !ok {
+				return Wrong(key, fmt.Sprintf("%.40q is no level", level), "use error, info or debug")
+			}
+			of(c).Level = n
+			return nil
+		}},
+	}
+}

@@ -97,31 +97,7 @@ var netKeys = []key{
 }
 
 // logKeys come first: what is wrong with the others is logged.
-var logKeys = []key{
-	{Name: "logFile", Read: func(c *config, key string, v jsontext.Value) error {
-		name, err := cni.Value[string](key, v)
-		if err != nil || name == "" {
-			return err
-		}
-		if err := cni.CheckLogFile(key, name); err != nil {
-			return err
-		}
-		c.log.File = name
-		return nil
-	}},
-	{Name: "logLevel", Read: func(c *config, key string, v jsontext.Value) error {
-		level, err := cni.Value[string](key, v)
-		if err != nil {
-			return err
-		}
-		n, ok := map[string]int{"error": cni.LogError, "info": cni.LogInfo, "debug": cni.LogDebug}[level]
-		if !ok {
-			return cni.Wrong(key, fmt.Sprintf("%.40q is no level", level), "use error, info or debug")
-		}
-		c.log.Level = n
-		return nil
-	}},
-}
+var logKeys = cni.LogKeys(func(c *config) *cni.Log { return &c.log })
 
 func names(keys []key) string {
 	var all []string
