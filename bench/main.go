@@ -30,6 +30,7 @@ type bench struct {
 	ctx        context.Context
 	viarule    string
 	viaruleSbr string
+	viarulePtp string
 	rounds     int
 	dir        string // for the files that programs read
 	report     []measurement
@@ -52,11 +53,12 @@ type measurement struct {
 func main() {
 	viarule := flag.String("viarule", "../bin/viarule", "the program to measure")
 	viaruleSbr := flag.String("viarule-sbr", "../bin/viarule-sbr", "the CNI plugin to measure")
+	viarulePtp := flag.String("viarule-ptp", "../bin/viarule-ptp", "the CNI plugin to measure")
 	rounds := flag.Int("rounds", 5, "rounds; in each all ways of a measurement take their turn")
 	only := flag.String("only", "", "measurements, by comma: "+names())
 	out := flag.String("json", "results.json", "where the results go as JSON; empty: nowhere")
 	flag.Parse()
-	if err := run(&bench{viarule: *viarule, viaruleSbr: *viaruleSbr, rounds: *rounds}, *only, *out); err != nil {
+	if err := run(&bench{viarule: *viarule, viaruleSbr: *viaruleSbr, viarulePtp: *viarulePtp, rounds: *rounds}, *only, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -76,6 +78,7 @@ var measurements = []struct {
 	{"explain", (*bench).explain},
 	{"lookup", (*bench).lookup},
 	{"sbr", (*bench).sbr},
+	{"ptp", (*bench).ptp},
 }
 
 func names() string {
