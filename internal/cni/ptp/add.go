@@ -87,7 +87,10 @@ func (p *plugin) join(w *wiring) (err error) {
 	if err != nil {
 		return err
 	}
-	return p.must(pod, w.inPod(ends))
+	if err := p.must(pod, w.inPod(ends)); err != nil {
+		return err
+	}
+	return host.SyncCarrier(w.host)
 }
 
 // make makes the veth, with its other end in the pod, and what has to be written from

@@ -217,6 +217,12 @@ func (w *wiring) inPod(e *kernel.Ends) *kernel.Setup {
 	s.LinkUp()
 	for _, a := range w.addrs {
 		s.Addr(netip.PrefixFrom(a, a.BitLen()))
+		if a.Is6() {
+			// The kernel makes an address of IPv6 local when it finds the time for it
+			// (addrconf_dad_work); until then it would drop what comes for the pod.
+			s.Route(netstate.Route{Family: netstate.IPv6, Table: netstate.TableLocal, To: netip.PrefixFrom(a, a.BitLen()), Type: netstate.RouteLocal,
+				Metric: metric6, Protocol: protocolBoot, Hop: netstate.Hop{Dev: w.Interface}})
+		}
 	}
 	for _, f := range netstate.Families {
 		if w.has(f) {
