@@ -12,9 +12,10 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## bin/viarule, and the CNI plugin bin/viarule-sbr
+build: ## bin/viarule, and the CNI plugins bin/viarule-sbr and bin/viarule-ptp
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/viarule ./cmd/viarule
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/viarule-sbr ./cmd/viarule-sbr
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/viarule-ptp ./cmd/viarule-ptp
 
 .PHONY: deps
 deps: ## the Debian packages that demo and tests use, where they are missing

@@ -18,11 +18,9 @@ import (
 // best of a few short samples: what a machine does when it does nothing else.
 
 const (
-	referencePtp       = "github.com/containernetworking/plugins/plugins/main/ptp"
-	referenceHostLocal = "github.com/containernetworking/plugins/plugins/ipam/host-local"
-	samples            = 6                     // of a round
-	bulkTime           = 25 * time.Millisecond // of one sample
-	echoes, connects   = 400, 60               // requests of one sample
+	samples          = 6                     // of a round
+	bulkTime         = 25 * time.Millisecond // of one sample
+	echoes, connects = 400, 60               // requests of one sample
 )
 
 // podWorld is two nodes on a LAN, with two pods on the first and one on the second.
@@ -38,7 +36,8 @@ func (w *podWorld) ns(name string) string { return w.name + name }
 
 // pods compares the ways from pod to pod.
 func (b *bench) pods() error {
-	if err := b.installPtp(); err != nil {
+	ptp, ours, err := b.installPtp()
+	if err != nil {
 		return err
 	}
 	podnet, err := b.file("podnet.yaml", func(s *strings.Builder) {
@@ -53,7 +52,6 @@ func (b *bench) pods() error {
 	if err := freshHost(); err != nil {
 		return err
 	}
-	ptp, ours := b.referencePtp(), b.ourPtp()
 	worlds := []*podWorld{
 		{name: "r", plugin: ptp}, {name: "v", plugin: ours, podnet: podnet},
 		{name: "rr", plugin: ptp}, {name: "vv", plugin: ours, podnet: podnet},
@@ -117,9 +115,25 @@ func (b *bench) openWorld(w *podWorld) error {
 	return nil
 }
 
+// quietNetns makes a named namespace that neither looks for duplicate addresses, which
+// ptp waits for, nor has lo down, which ptp leaves so.
+func quietNetns(name string) error {
+	if err := newNetns(name); err != nil {
+		return err
+	}
+	return in(name, func() error {
+		return errors.Join(writeSysctls("ipv6/conf/all/accept_dad=0", "ipv6/conf/default/accept_dad=0"), ip("link set lo up"))
+	})
+}
+
 // openPod gives a pod its interface, and starts its process.
 func (b *bench) openPod(w *podWorld, i int, ns string, node int) error {
-	p, err := b.ptpPod(w.plugin, ns, w.ns(fmt.Sprint("n", node)), fmt.Sprintf("10.244.%d.0/24", node), fmt.Sprintf("fd00:244:%d::/64", node))
+	p := &pod{name: ns}
+	var err error
+	p.stdin, err = b.file(ns+".json", func(s *strings.Builder) {
+		fmt.Fprintf(s, `{"cniVersion": "1.0.0", "name": %q, "type": %q, "ipam": {"type": "host-local", "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+			"ranges": [[{"subnet": "10.244.%[3]d.0/24"}], [{"subnet": "fd00:244:%[3]d::/64"}]]}}`, w.ns(fmt.Sprint("n", node)), filepath.Base(w.plugin), node)
+	})
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -11,177 +11,153 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// ptpProgram is an interface plugin that is measured.
-type ptpProgram struct {
-	name, path string
-	bars       bool // whether the bars are meant for it
-}
+const (
+	referencePtp       = "github.com/containernetworking/plugins/plugins/main/ptp"
+	referenceHostLocal = "github.com/containernetworking/plugins/plugins/ipam/host-local"
 
-// limit gives a bar where there is one for the program.
-func (p *ptpProgram) limit(ratio float64) *bar {
-	if !p.bars {
-		return nil
-	}
-	return atMost(ratio)
-}
-
-// ptpNetwork is the address ranges of a pod. What ptp waits for with IPv6, the end of
-// the search for duplicates, is switched off in all namespaces: it takes seconds.
-type ptpNetwork struct {
-	name   string
-	ranges []string
-}
-
-var (
-	ptpIPv4 = ptpNetwork{"IPv4", []string{"10.244.0.0/16"}}
-	ptpDual = ptpNetwork{"IPv4 and IPv6", []string{"10.244.0.0/16", "fd00:244::/64"}}
+	ptpIPv4 = `[{"subnet": "10.88.0.0/16"}]`
+	ptpDual = ptpIPv4 + `, [{"subnet": "2001:db8:88::/64"}]`
 )
 
-// ptp compares ADD and DEL of viarule-ptp with ptp and host-local.
+// ptp compares viarule-ptp, which has host-local built in, with the reference plugin and
+// its host-local.
 func (b *bench) ptp() error {
-	if err := b.installPtp(); err != nil {
+	reference, ours, err := b.installPtp()
+	if err != nil {
 		return err
 	}
 	if err := freshHost(); err != nil {
 		return err
 	}
-	if err := writeSysctls("ipv6/conf/default/disable_ipv6=0", "ipv6/conf/default/accept_dad=0"); err != nil {
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("0"), 0); err != nil {
 		return err
 	}
-	programs := []ptpProgram{{name: "ptp and host-local", path: b.referencePtp()}, {name: "viarule-ptp", path: b.ourPtp(), bars: true}}
-	return errors.Join(b.ptpOne(ptpIPv4, programs), b.ptpOne(ptpDual, programs), b.ptpCrowd(programs), removeNetns())
-}
-
-func (b *bench) referencePtp() string { return filepath.Join(b.dir, "reference/ptp") }
-func (b *bench) ourPtp() string       { return filepath.Join(b.dir, "viarule/viarule-ptp") }
-
-func (b *bench) installPtp() error {
-	return errors.Join(b.compile("reference/ptp", referencePtp), b.compile("reference/host-local", referenceHostLocal),
-		b.install(b.viarulePtp, "viarule/viarule-ptp"))
-}
-
-// quietNetns makes a named namespace that neither looks for duplicate addresses nor
-// has lo down: viarule-ptp sets it up, ptp does not.
-func quietNetns(name string) error {
-	if err := newNetns(name); err != nil {
-		return err
-	}
-	return in(name, func() error {
-		return errors.Join(writeSysctls("ipv6/conf/all/accept_dad=0", "ipv6/conf/default/accept_dad=0"), ip("link set lo up"))
-	})
-}
-
-// ptpPod is a namespace as a plugin is called for it.
-func (b *bench) ptpPod(program, netns, network string, ranges ...string) (*pod, error) {
-	type object = map[string]any
-	var sets [][]object
-	var routes []object
-	for _, r := range ranges {
-		sets = append(sets, []object{{"subnet": r}})
-		if strings.Contains(r, ":") {
-			routes = append(routes, object{"dst": "::/0"})
-		} else {
-			routes = append(routes, object{"dst": "0.0.0.0/0"})
-		}
-	}
-	conf, err := json.Marshal(object{"cniVersion": "1.0.0", "name": network, "type": filepath.Base(program),
-		"ipam": object{"type": "host-local", "dataDir": "/var/lib/cni/bench", "routes": routes, "ranges": sets}})
-	if err != nil {
-		return nil, err
-	}
-	p := &pod{name: netns}
-	p.stdin, err = b.file(netns+"-"+filepath.Base(program)+".json", func(s *strings.Builder) { s.Write(conf) })
-	return p, err
-}
-
-// ptpOne measures one pod that comes and goes, and the kernel's part of the going.
-func (b *bench) ptpOne(network ptpNetwork, programs []ptpProgram) error {
-	netns := fmt.Sprintf("pod%d", len(network.ranges))
-	if err := quietNetns(netns); err != nil {
-		return err
-	}
-	add, del := make([][]spent, len(programs)), make([][]spent, len(programs))
-	var veth []spent
-	for round := range 30 * b.rounds {
-		for turn := range programs {
-			i := (turn + round) % len(programs)
-			if err := b.ctx.Err(); err != nil {
-				return err
-			}
-			p, err := b.ptpPod(programs[i].path, netns, fmt.Sprint(netns, "-", i), network.ranges...)
-			if err != nil {
-				return err
-			}
-			s, err := b.plugin(programs[i].path, "ADD", p)
-			if err != nil {
-				return err
-			}
-			add[i] = append(add[i], s)
-			if s, err = b.plugin(programs[i].path, "DEL", p); err != nil {
-				return err
-			}
-			del[i] = append(del[i], s)
-		}
-		s, err := vethDelete(netns)
-		if err != nil {
+	for _, measure := range []func() error{
+		func() error { return b.ptpOne("IPv4", 10*b.rounds, ptpIPv4, reference, ours) },
+		// The reference waits for duplicate address detection, a second or two.
+		func() error { return b.ptpOne("IPv4 and IPv6", b.rounds, ptpDual, reference, ours) },
+		func() error { return b.ptpCrowd(ptpIPv4, reference, ours) },
+		func() error { return b.binary("viarule-ptp", b.viarulePtp, reference) },
+		removeNetns,
+	} {
+		if err := measure(); err != nil {
 			return err
 		}
-		veth = append(veth, s)
-	}
-	of := "ptp ADD, " + network.name
-	for i, p := range programs {
-		b.addSpent(of, p.name, add[i], programs[0].name, add[0], p.limit(0.5))
-	}
-	of = "ptp DEL, " + network.name
-	for i, p := range programs {
-		b.addSpent(of, p.name, del[i], programs[0].name, del[0], nil)
-	}
-	for i, p := range programs {
-		b.addSpent(of, p.name, del[i], "one veth delete", veth, p.limit(1.1))
-	}
-	for i, p := range programs {
-		b.addSpent(of+", processor time", p.name, onlyCPU(del[i]), programs[0].name, onlyCPU(del[0]), p.limit(0.5))
 	}
 	return nil
 }
 
-// onlyCPU has the processor time in place of the time.
-func onlyCPU(v []spent) []spent {
-	out := make([]spent, len(v))
-	for i, s := range v {
-		out[i] = spent{wall: s.cpu, cpu: s.cpu}
-	}
-	return out
+// installPtp gives the paths of the two plugins.
+func (b *bench) installPtp() (reference, ours string, err error) {
+	err = errors.Join(b.compile("reference/ptp", referencePtp), b.compile("reference/host-local", referenceHostLocal), b.install(b.viarulePtp, "viarule/viarule-ptp"))
+	return filepath.Join(b.dir, "reference/ptp"), filepath.Join(b.dir, "viarule/viarule-ptp"), err
 }
 
-// vethDelete gives what the kernel takes to delete a veth pair whose other end is in a
-// pod.
-func vethDelete(netns string) (spent, error) {
-	err := errors.Join(ip("link add bare type veth peer name net1 netns "+netns, "link set bare up"),
-		in(netns, func() error { return ip("link set net1 up") }))
+// barePod makes an empty namespace, and the configuration of a network for it.
+func (b *bench) barePod(name, network, ranges string) (*pod, error) {
+	p := &pod{name: name}
+	err := newNetns(name)
 	if err != nil {
-		return spent{}, err
+		return nil, err
 	}
-	link, err := netlink.LinkByName("bare")
-	if err != nil {
-		return spent{}, err
-	}
-	begin := time.Now()
-	err = netlink.LinkDel(link)
-	return spent{wall: ms(time.Since(begin))}, err
+	p.stdin, err = b.file(name+".json", func(s *strings.Builder) {
+		fmt.Fprintf(s, `{"cniVersion": "1.0.0", "name": %q, "type": "ptp", "ipam": {"type": "host-local", "ranges": [%s], "routes": [{"dst": "0.0.0.0/0"}]}}`, network, ranges)
+	})
+	return p, err
 }
 
-// ptpCrowd measures ADDs of many pods at once, from the first process's start to the
-// last one's end.
-func (b *bench) ptpCrowd(programs []ptpProgram) error {
-	pods := make([][]*pod, len(programs))
-	for n := range crowd {
-		netns := fmt.Sprintf("crowd%d", n)
-		if err := quietNetns(netns); err != nil {
+// ptpOne measures one pod after the other.
+func (b *bench) ptpOne(what string, rounds int, ranges, reference, ours string) error {
+	name := strings.ReplaceAll(strings.ToLower(what), " ", "")
+	refPod, err := b.barePod("r"+name, "reference"+name, ranges)
+	if err != nil {
+		return err
+	}
+	ourPod, err := b.barePod("v"+name, "viarule"+name, ranges)
+	if err != nil {
+		return err
+	}
+	var refAdd, refDel, add, del, link []spent
+	cycle := func(program string, p *pod, adds, dels *[]spent) func() error {
+		return func() error {
+			a, err := b.plugin(program, "ADD", p)
+			if err != nil {
+				return err
+			}
+			d, err := b.plugin(program, "DEL", p)
+			*adds, *dels = append(*adds, a), append(*dels, d)
 			return err
 		}
-		for i := range programs {
-			p, err := b.ptpPod(programs[i].path, netns, fmt.Sprint("crowd-", i), ptpDual.ranges...)
+	}
+	turns := []func() error{
+		cycle(reference, refPod, &refAdd, &refDel),
+		cycle(ours, ourPod, &add, &del),
+		func() error {
+			// The same veth, deleted by this program.
+			if _, err := b.plugin(ours, "ADD", ourPod); err != nil {
+				return err
+			}
+			s, err := deleteVeth()
+			if err != nil {
+				return err
+			}
+			link = append(link, s)
+			_, err = b.plugin(ours, "DEL", ourPod)
+			return err
+		},
+	}
+	for round := range rounds {
+		for i := range turns {
+			if err := b.ctx.Err(); err != nil {
+				return err
+			}
+			if err := turns[(i+round)%len(turns)](); err != nil {
+				return err
+			}
+		}
+	}
+	b.addSpent("ptp ADD, "+what, "reference ptp + host-local", refAdd, "reference", refAdd, nil)
+	b.addSpent("ptp ADD, "+what, "viarule-ptp", add, "reference", refAdd, atMost(0.5))
+	b.addSpent("ptp DEL, "+what, "reference ptp + host-local", refDel, "reference", refDel, nil)
+	b.addSpent("ptp DEL, "+what, "viarule-ptp", del, "reference", refDel, nil)
+	b.addSpent("ptp DEL, "+what, "viarule-ptp", del, "deletion of the veth alone", link, atMost(1.1))
+	b.addCPU("ptp DEL, "+what+", processor time", "viarule-ptp", del, "reference", refDel, atMost(0.5))
+	return nil
+}
+
+// addCPU reports a way by the processor time that it takes.
+func (b *bench) addCPU(of, way string, took []spent, ref string, reference []spent, limit *bar) {
+	var cpu, ratios []float64
+	for i, s := range took {
+		cpu, ratios = append(cpu, s.cpu), append(ratios, s.cpu/reference[i].cpu)
+	}
+	b.add(of, "ms", way, median(cpu), median(ratios), ref, limit)
+}
+
+// deleteVeth deletes the only veth of the host.
+func deleteVeth() (spent, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return spent{}, err
+	}
+	for _, l := range links {
+		if l.Type() == "veth" {
+			start := time.Now()
+			err := netlink.LinkDel(l)
+			return spent{wall: ms(time.Since(start))}, err
+		}
+	}
+	return spent{}, errors.New("there is no veth to delete")
+}
+
+// ptpCrowd measures ADDs of many pods at once, from the first process's start to the last
+// one's end.
+func (b *bench) ptpCrowd(ranges, reference, ours string) error {
+	programs := []string{reference, ours}
+	var pods [2][]*pod
+	for i, network := range []string{"refcrowd", "viacrowd"} {
+		for n := range crowd {
+			p, err := b.barePod(fmt.Sprintf("%s%d", network[:2], n), network, ranges)
 			if err != nil {
 				return err
 			}
@@ -192,21 +168,39 @@ func (b *bench) ptpCrowd(programs []ptpProgram) error {
 	for round := range b.rounds {
 		for turn := range programs {
 			i := (turn + round) % len(programs)
-			if err := b.ctx.Err(); err != nil {
-				return err
-			}
-			took, err := b.atOnce(programs[i].path, "ADD", pods[i])
+			took, err := b.atOnce(programs[i], "ADD", pods[i])
 			if err != nil {
 				return err
 			}
 			times[i] = append(times[i], took)
-			if _, err := b.atOnce(programs[i].path, "DEL", pods[i]); err != nil {
+			if err := distinct(pods[i], b.dir); err != nil {
+				return err
+			}
+			if _, err := b.atOnce(programs[i], "DEL", pods[i]); err != nil {
 				return err
 			}
 		}
 	}
-	for i, p := range programs {
-		b.addSpent(fmt.Sprintf("ptp ADD, %d pods at once", crowd), p.name, times[i], programs[0].name, times[0], p.limit(0.5))
+	of := fmt.Sprintf("ptp ADD, %d pods at once", crowd)
+	b.addSpent(of, "reference ptp + host-local", times[0], "reference", times[0], nil)
+	b.addSpent(of, "viarule-ptp", times[1], "reference", times[0], atMost(0.5))
+	return nil
+}
+
+// distinct says that no two pods got the same address.
+func distinct(pods []*pod, dir string) error {
+	of := map[string]string{}
+	for _, p := range pods {
+		out, err := os.ReadFile(filepath.Join(dir, p.name+".out"))
+		if err != nil {
+			return err
+		}
+		_, rest, _ := strings.Cut(string(out), `"address": "`)
+		address, _, ok := strings.Cut(rest, `"`)
+		if other := of[address]; !ok || other != "" {
+			return fmt.Errorf("%s and %s have the address %q", p.name, other, address)
+		}
+		of[address] = p.name
 	}
 	return nil
 }

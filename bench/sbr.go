@@ -352,7 +352,7 @@ func (b *bench) sbrCrowd(programs []sbrProgram) error {
 	return nil
 }
 
-// atOnce has a plugin do the same for all pods at once. It starts the processes one by
+// atOnce calls a plugin for all pods at once. It starts the processes one by
 // one, since only this thread has the mounts and the namespace.
 func (b *bench) atOnce(program, verb string, pods []*pod) (spent, error) {
 	var calls []*call

@@ -25,7 +25,12 @@ var ErrOwnNamespace = errors.New("it is the namespace of this program itself")
 // they open there needs no other thread, which is a third of what a CNI program has to
 // spend. The error is ErrNoNamespace where there is none, and
 // ErrOwnNamespace where nothing would change.
-func Enter(netns string) (_ *Namespace, err error) {
+func Enter(netns string) (*Namespace, error) { return enter(netns, false) }
+
+// EnterAny is Enter, but for the namespace that the caller is in as well.
+func EnterAny(netns string) (*Namespace, error) { return enter(netns, true) }
+
+func enter(netns string, own bool) (_ *Namespace, err error) {
 	n := &Namespace{path: netns}
 	if n.file, err = openNamespace(netns); err != nil {
 		return nil, err
@@ -41,7 +46,7 @@ func Enter(netns string) (_ *Namespace, err error) {
 	}()
 	runtime.LockOSThread()
 	same, err := sameNamespace(n.file)
-	if err == nil && same {
+	if err == nil && same && !own {
 		err = ErrOwnNamespace
 	}
 	if err == nil {

@@ -27,7 +27,11 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return err
 	}
-	ns, err := kernel.Enter(path)
+	enter := kernel.Enter
+	if p.ownNetns {
+		enter = kernel.EnterAny
+	}
+	ns, err := enter(path)
 	if err != nil {
 		return err
 	}
