@@ -290,7 +290,7 @@ func addrText(a netip.Addr) string {
 var causes = map[sim.Cause]string{
 	sim.NoRoute: "no-route", sim.RejectRoute: "route", sim.RejectRule: "rule", sim.ReverseFilter: "rp_filter", sim.OwnSource: "own-source",
 	sim.Martian: "martian", sim.NotForwarding: "not-forwarding", sim.LinkDown: "link-down", sim.TimeExceeded: "ttl", sim.NoIPv6: "disable_ipv6",
-	sim.OwnFilter: "filter", sim.Refused: "refused",
+	sim.OwnFilter: "filter", sim.NoSource: "masquerade", sim.Refused: "refused",
 }
 
 // packetText says in words which packet is meant.

@@ -189,7 +189,9 @@ func (v *nftView) chainDoes(name string, depth int, ops []netstate.NftOp) bool {
 	return c != nil && depth <= maxJumps && slices.ContainsFunc(c.Rules, func(r netstate.NftRule) bool { return v.does(r, depth+1, ops...) })
 }
 
-func isMap(op netstate.NftOp) bool { return op == netstate.NftDAddrMap || op == netstate.NftOrigMap }
+func isMap(op netstate.NftOp) bool {
+	return op == netstate.NftDAddrMap || op == netstate.NftSAddrMap || op == netstate.NftOrigMap
+}
 
 // onlyMaps says whether a rule does nothing but look addresses up in maps, and in
 // which ones.
@@ -307,7 +309,7 @@ func (v *nftView) maskOf(base *baseRule, r netstate.NftRule, depth int) (mask ui
 			}
 		case netstate.NftJump:
 			chain(s.Name)
-		case netstate.NftDAddrMap, netstate.NftOrigMap:
+		case netstate.NftDAddrMap, netstate.NftSAddrMap, netstate.NftOrigMap:
 			if m := v.maps[s.Name]; m != nil {
 				done := map[string]bool{}
 				for i := range m.Elems {

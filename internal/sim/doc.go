@@ -1,5 +1,5 @@
 // Package sim works out a packet's whole way through a namespace: the input
-// checks, viarule's own nftables marks, the routing decision (package fib), the
+// checks, viarule's own nftables marks and masquerading, the routing decision (package fib), the
 // check of the source address, forwarding or delivery; and the way of the answer.
 // It sends nothing and asks nobody.
 //

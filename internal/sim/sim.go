@@ -183,6 +183,7 @@ const (
 	NoIPv6              // disable_ipv6
 	OwnFilter           // viarule's own nftables table drops it (reversePathFilter: Exempt)
 	Refused             // the kernel refuses to send it (fib.Invalid)
+	NoSource            // viarule's own nftables table has no source for it (masquerade)
 	NotToAnyone         // no socket may have it: multicast and broadcast by a wrong link
 )
 
@@ -233,7 +234,7 @@ const (
 // Step is something on the packet's way that was looked at.
 type Step struct {
 	Hook    Hook
-	Kind    string // link, sysctl, address, rule, route, mark, filter, opaque
+	Kind    string // link, sysctl, address, rule, route, mark, nat, filter, opaque
 	Object  string // what was looked at, where Rule and Route do not say it
 	Result  string
 	Rule    *netstate.Rule
@@ -263,6 +264,8 @@ type run struct {
 	port   string // IPv6: by which the packet came into its VRF
 	doubts []string
 	a      Answer
+	// masqueraded says that the chain under way has translated the source.
+	masqueraded bool
 }
 
 func (r *run) run() Answer {
