@@ -42,7 +42,7 @@ begin() {
   [ "$(id -u)" = 0 ] || die 'it makes network namespaces, which takes root'
   command -v viarule >/dev/null || die 'there is no viarule in PATH; start it with: make demo, make demo-pods'
   exec 9<demo/common.sh
-  flock -n 9 || die 'another demo runs now'
+  flock -w 5 9 || die 'another demo runs now' # one that was killed may take a moment to go
   leave >/dev/null
   viarule lab down "$lab" >/dev/null
   trap cleanup EXIT

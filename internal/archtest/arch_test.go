@@ -64,8 +64,10 @@ var imports = map[string][]string{
 	"internal/cni/ipam":      {"internal/cni", "internal/cni/hostlocal", "internal/jsontext", "golang.org/x/sys/"},
 	"internal/cni/sbr": {"internal/netstate", "internal/jsontext", "internal/spec", "internal/specjson", "internal/srcroute", "internal/record", "internal/standing", "internal/kernel", "internal/cni",
 		"golang.org/x/sys/"},
-	"cmd/viarule":     {"internal/cli"},
-	"cmd/viarule-sbr": {"internal/cni/sbr"},
+	"internal/cni/ptp": {"internal/netstate", "internal/jsontext", "internal/kernel", "internal/cni", "internal/cni/ipam", "golang.org/x/sys/"},
+	"cmd/viarule":      {"internal/cli"},
+	"cmd/viarule-sbr":  {"internal/cni/sbr"},
+	"cmd/viarule-ptp":  {"internal/cni/ptp"},
 
 	// Test kits: only tests import them, and `production` below sees to that.
 	"internal/kernelfake": {"internal/netstate", "golang.org/x/sys/"},
@@ -90,6 +92,7 @@ var impure = []string{"os", "os/exec", "net", "log", "log/slog", "time", "math/r
 var mustNotLink = map[string][]string{
 	"cmd/viarule":     {"k8s.io/client-go", "k8s.io/apiextensions-apiserver", "pgregory.net/rapid", "testing"},
 	"cmd/viarule-sbr": {"k8s.io/", "github.com/spf13/", "go.yaml.in/", "github.com/google/nftables", "log/slog", "github.com/containernetworking/", "regexp", "pgregory.net/rapid", "testing"},
+	"cmd/viarule-ptp": {"k8s.io/", "github.com/spf13/", "go.yaml.in/", "github.com/google/nftables", "log/slog", "github.com/containernetworking/", "encoding/json", "regexp", "pgregory.net/rapid", "testing"},
 }
 
 const (

@@ -11,10 +11,11 @@ import (
 	"testing"
 )
 
-// The names of our program.
+// The names of our programs.
 const (
 	dropIn = "sbr"
 	own    = "viarule-sbr"
+	ptp    = "viarule-ptp"
 )
 
 var names = []string{dropIn, own}
@@ -26,7 +27,7 @@ var ours, reference string
 // moduleTools are the programs of other projects, by the folder of the go.mod
 // that holds them.
 var moduleTools = map[string][]string{
-	".":      {"ptp", "bridge", "macvlan", "ipvlan", "host-device", "host-local", "static", "portmap", "bandwidth", "sbr"},
+	".":      {"ptp", "bridge", "macvlan", "ipvlan", "host-device", "host-local", "static", "sbr", "portmap", "bandwidth"},
 	"multus": {"multus"},
 }
 
@@ -105,8 +106,8 @@ func build() error {
 			return err
 		}
 	}
-	for _, p := range []string{own, ptp, "viarule"} {
-		if _, err := goCommand("../..", "build", "-o", filepath.Join(ours, p), "./cmd/"+p); err != nil {
+	for _, program := range []string{own, ptp, "viarule"} {
+		if _, err := goCommand("../..", "build", "-o", filepath.Join(ours, program), "./cmd/"+program); err != nil {
 			return err
 		}
 	}

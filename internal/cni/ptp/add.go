@@ -95,24 +95,27 @@ func (p *plugin) join(w *wiring) (err error) {
 
 // make makes the veth, with its other end in the pod, and what has to be written from
 // within the pod.
-func (p *plugin) make(host *kernel.Conn, w *wiring) (pod *kernel.Conn, ends *kernel.Ends, err error) {
+func (p *plugin) make(host *kernel.Conn, w *wiring) (_ *kernel.Conn, _ *kernel.Ends, err error) {
 	ns, err := p.enter()
 	if err != nil {
 		return nil, nil, err
 	}
-	defer func() { err = errors.Join(err, ns.Leave()) }()
-	if pod, err = ns.Open(); err != nil {
-		return nil, nil, err
-	}
+	var pod *kernel.Conn
 	made := false
 	defer func() {
-		if err == nil {
+		if err = errors.Join(err, ns.Leave()); err == nil {
 			return
 		}
-		if pod.Close(); made {
+		if pod != nil {
+			pod.Close()
+		}
+		if made {
 			err = errors.Join(err, p.remove(context.WithoutCancel(p.ctx), host, w.Attachment, false))
 		}
 	}()
+	if pod, err = ns.Open(); err != nil {
+		return nil, nil, err
+	}
 	e, err := host.CreatePair(p.ctx, kernel.Pair{Name: w.host, MAC: w.hostMAC, Peer: w.Interface, PeerMAC: w.podMAC, MTU: w.mtu}, ns)
 	if errors.Is(err, unix.EEXIST) {
 		return nil, nil, p.taken(host, w, err)
@@ -314,14 +317,15 @@ func (w *wiring) result(netns string, c *config, given *cni.Result) *cni.Result 
 	one := 1
 	r := &cni.Result{
 		Interfaces: []cni.Interface{{Name: w.host, Mac: w.hostMAC, MTU: int(w.mtu)}, {Name: w.Interface, Mac: w.podMAC, MTU: int(w.mtu), Sandbox: netns}},
+		Routes:     given.Routes,
 		DNS:        given.DNS,
 	}
 	for _, ip := range given.IPs {
-		r.IPs = append(r.IPs, cni.IP{Address: ip.Address, Gateway: gateways[netstate.FamilyOf(ip.Address.Addr())], Interface: &one})
-	}
-	for _, x := range given.Routes {
-		x.GW = gateways[netstate.FamilyOf(x.Dst.Addr())]
-		r.Routes = append(r.Routes, x)
+		if !ip.Gateway.IsValid() {
+			ip.Gateway = gateways[netstate.FamilyOf(ip.Address.Addr())]
+		}
+		ip.Interface = &one
+		r.IPs = append(r.IPs, ip)
 	}
 	if c.dns != nil {
 		r.DNS = *c.dns

@@ -33,7 +33,7 @@ func (p *plugin) check() error {
 	}
 	var own []cni.IP
 	for _, ip := range ips {
-		own = append(own, cni.IP{Address: ip.Prefix})
+		own = append(own, cni.IP{Address: ip.Prefix, Gateway: ip.Gateway})
 	}
 	w, err := wire(a, &p.config, "prevResult.", own, prev.Routes)
 	if err != nil {
@@ -183,10 +183,8 @@ func (c *checker) inPod() (err error) {
 		}
 	}
 	neighbours := map[netip.Addr]string{}
-	for _, f := range netstate.Families {
-		if c.has(f) {
-			neighbours[gateways[f]] = c.hostMAC
-		}
+	for _, g := range c.nexts {
+		neighbours[g] = c.hostMAC
 	}
 	return errors.Join(c.routesOf(v, c.Interface, c.routes), c.neighbours(v, c.Interface, neighbours))
 }

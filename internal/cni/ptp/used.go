@@ -7,8 +7,6 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/viarule/viarule/internal/record"
 )
 
 // usedFile has a byte for each address that a pod may have had since the host was started,
@@ -16,6 +14,7 @@ import (
 // its table, and of the first pod that has an address there can be none. Two addresses
 // may share a byte; then it is looked for in vain.
 const (
+	runDir    = "/run/viarule"
 	usedFile  = "ptp-used"
 	usedBytes = 1 << 16
 )
@@ -23,9 +22,9 @@ const (
 // usedBefore says whether a pod may have had an address before, and notes that one has it
 // now. Others that do this at the same time write nothing but ones.
 func usedBefore(a netip.Addr) (bool, error) {
-	used, err := used(a, record.DefaultDir)
+	used, err := used(a, runDir)
 	if err != nil {
-		return false, fmt.Errorf("%s/%s: %w", record.DefaultDir, usedFile, err)
+		return false, fmt.Errorf("%s/%s: %w", runDir, usedFile, err)
 	}
 	return used, nil
 }

@@ -30,8 +30,11 @@ type wiring struct {
 	host, hostMAC, podMAC string
 	mtu                   uint32
 	addrs                 []netip.Addr
-	networks              []netip.Prefix   // of the addresses
-	routes                []netstate.Route // in the pod
+	networks              []netip.Prefix // of the addresses
+	// nexts are the gateways that the pod knows: its own, and those that the IPAM plugin names,
+	// which results repeat and plugins behind this one use. All lead to the host.
+	nexts  []netip.Addr
+	routes []netstate.Route // in the pod
 }
 
 // wire works out an attachment's wiring from what the IPAM plugin gave, whose key is for
@@ -62,6 +65,16 @@ func wire(a Attachment, c *config, key string, ips []cni.IP, routes []cni.Route)
 		w.addrs = append(w.addrs, addr)
 		w.networks = append(w.networks, ip.Address.Masked())
 	}
+	for _, f := range netstate.Families {
+		if has[f] {
+			w.nexts = append(w.nexts, gateways[f])
+		}
+	}
+	for _, ip := range ips {
+		if g := ip.Gateway; g.IsValid() && !slices.Contains(w.nexts, g) && !slices.Contains(w.addrs, g) && has[netstate.FamilyOf(g)] {
+			w.nexts = append(w.nexts, g)
+		}
+	}
 	if err := w.route(key, routes, has); err != nil {
 		return nil, err
 	}
@@ -85,17 +98,15 @@ func (w *wiring) route(key string, given []cni.Route, has map[netstate.Family]bo
 		covers[r.Family] = covers[r.Family] || r.To.Bits() == 0 && r.Table == netstate.TableMain
 		list = append(list, r)
 	}
+	for _, g := range w.nexts {
+		// What comes behind in the chain may know of no onlink: the gateway is reachable.
+		if !g.IsLinkLocalUnicast() || g.Is4() {
+			w.routes = append(w.routes, w.direct(g, protocolBoot, w.Interface))
+		}
+	}
 	for _, f := range netstate.Families {
-		if !has[f] {
-			continue
-		}
-		if f == netstate.IPv4 {
-			// What comes behind in the chain may know of no onlink: the gateway is reachable.
-			to := gateways[f]
-			w.routes = append(w.routes, netstate.Route{Family: f, Table: netstate.TableMain, To: netip.PrefixFrom(to, to.BitLen()), Type: netstate.RouteUnicast,
-				Scope: netstate.ScopeLink, Protocol: protocolBoot, Hop: netstate.Hop{Dev: w.Interface}})
-		}
 		switch {
+		case !has[f]:
 		case !any[f]:
 			w.routes = append(w.routes, via(f, f.Default()))
 		case !covers[f]:
@@ -179,8 +190,13 @@ func podRoute(key string, given *cni.Route) (r netstate.Route, err error) {
 
 // hostRoute is the host's way to an address of the pod.
 func (w *wiring) hostRoute(a netip.Addr) netstate.Route {
+	return w.direct(a, netstate.ProtocolCNI, w.host)
+}
+
+// direct is a route to an address on a link.
+func (w *wiring) direct(a netip.Addr, protocol uint8, dev string) netstate.Route {
 	r := netstate.Route{Family: netstate.FamilyOf(a), Table: netstate.TableMain, To: netip.PrefixFrom(a, a.BitLen()), Type: netstate.RouteUnicast,
-		Protocol: netstate.ProtocolCNI, Hop: netstate.Hop{Dev: w.host}}
+		Protocol: protocol, Hop: netstate.Hop{Dev: dev}}
 	if a.Is4() {
 		r.Scope = netstate.ScopeLink
 	} else {
@@ -224,10 +240,8 @@ func (w *wiring) inPod(e *kernel.Ends) *kernel.Setup {
 				Metric: metric6, Protocol: protocolBoot, Hop: netstate.Hop{Dev: w.Interface}})
 		}
 	}
-	for _, f := range netstate.Families {
-		if w.has(f) {
-			s.Neigh(gateways[f], w.hostMAC)
-		}
+	for _, g := range w.nexts {
+		s.Neigh(g, w.hostMAC)
 	}
 	for i := range w.routes {
 		s.Route(w.routes[i])
