@@ -11,6 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // A pod's process is this program once more, in the pod's namespace: it serves, and
@@ -196,13 +199,33 @@ func startAgent(netns string) (*podProcess, error) {
 		return nil, err
 	}
 	a.out = bufio.NewScanner(out)
-	if err := in(netns, a.cmd.Start); err != nil {
+	if err := in(netns, func() error { return onOneProcessor(a.cmd.Start) }); err != nil {
 		return nil, fmt.Errorf("start a process in %s: %w", netns, err)
 	}
 	if !a.out.Scan() {
 		return nil, errors.Join(fmt.Errorf("the process in %s does not serve", netns), a.close())
 	}
 	return a, nil
+}
+
+// onOneProcessor runs f where what it starts stays on one processor, the last one. Who
+// asks, who answers and the kernel between them then take turns there, so that what is
+// measured is all that is done, and not where the scheduler puts it.
+func onOneProcessor(f func() error) error {
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return err
+	}
+	for cpu := range 8 * int(unsafe.Sizeof(all)) {
+		if all.IsSet(cpu) {
+			one.Zero()
+			one.Set(cpu)
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return err
+	}
+	return errors.Join(f(), unix.SchedSetaffinity(0, &all))
 }
 
 // measure has the process ask another one, and gives what it took.
