@@ -211,11 +211,15 @@ func (p *plugin) openHost(host *kernel.Conn, w *wiring, e *kernel.Ends) error {
 	if !six || e.ForwardsIPv6 {
 		return nil
 	}
-	err := p.write(host, sysctl6(w.host, "force_forwarding"), "1")
-	if errors.Is(err, unix.ENOENT) {
-		return p.forwardAll(host)
-	}
-	return err
+	// The kernel lets a write spin until it gets the lock of all networking
+	// (addrconf_sysctl_force_forwarding, restart_syscall): of many at once, only one shall.
+	return p.alone(func() error {
+		err := p.write(host, sysctl6(w.host, "force_forwarding"), "1")
+		if errors.Is(err, unix.ENOENT) {
+			return p.forwardAll(host)
+		}
+		return err
+	})
 }
 
 // forwardAll makes the host a router of IPv6, as kernels before 6.17 have it: wholly or not
