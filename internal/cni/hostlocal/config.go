@@ -37,8 +37,8 @@ var keys = append([]cni.Key[conf]{
 	{Name: "type", Read: func(*conf, string, jsontext.Value) error { return nil }},
 	{Name: "dataDir", Read: text(func(c *conf) *string { return &c.dataDir })},
 	{Name: "resolvConf", Read: text(func(c *conf) *string { return &c.resolvConf })},
-	{Name: "routes", Read: func(c *conf, key string, v jsontext.Value) (err error) {
-		c.routes, err = cni.ReadRoutes(key, v)
+	{Name: "routes", Read: func(c *conf, _ string, v jsontext.Value) (err error) {
+		c.routes, err = cni.ReadRoutes("ipam", "routes", v)
 		return err
 	}},
 	{Name: "ranges", Read: func(c *conf, key string, v jsontext.Value) (err error) {

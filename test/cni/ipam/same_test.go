@@ -119,8 +119,25 @@ func (d draw) ask(conf map[string]any) (stdin map[string]any, args string) {
 	if d.chance(3) {
 		args = d.one("K8S_POD_NAME=x", "IP", "IP=1=2", ";", "IgnoreUnknown=maybe", "IP=x", "ip=10.1.0.2", "IgnoreUnknown=1;", "IgnoreUnknown=0;X=1")
 	}
-	if d.chance(20) {
-		args = "IP=" + d.one(requests...)
+	// One of a family: of several in a set the reference takes one by lot.
+	var asked [2]bool
+	request := func(percent int) []string {
+		if !d.chance(percent) {
+			return nil
+		}
+		r := d.one(requests...)
+		family := &asked[0]
+		if strings.Contains(r, ":") && !strings.Contains(r, "::ffff:") {
+			family = &asked[1]
+		}
+		if *family {
+			return nil
+		}
+		*family = true
+		return []string{r}
+	}
+	if r := request(20); r != nil {
+		args = "IP=" + r[0]
 	}
 	rt := map[string]any{}
 	if old, ok := conf["runtimeConfig"]; ok {
@@ -128,15 +145,12 @@ func (d draw) ask(conf map[string]any) (stdin map[string]any, args string) {
 			rt[k] = v
 		}
 	}
-	if d.chance(15) {
-		rt["ips"] = []string{d.one(requests...)}
-		if d.chance(30) {
-			rt["ips"] = []string{d.one(requests...), d.one(requests...)}
-		}
+	if r := append(request(15), request(15)...); r != nil {
+		rt["ips"] = r
 	}
 	stdin["runtimeConfig"] = rt
-	if d.chance(10) {
-		stdin["args"] = map[string]any{"cni": map[string]any{"ips": []string{d.one(requests...)}}}
+	if r := request(10); r != nil {
+		stdin["args"] = map[string]any{"cni": map[string]any{"ips": r}}
 	}
 	return stdin, args
 }
