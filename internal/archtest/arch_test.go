@@ -42,7 +42,7 @@ var imports = map[string][]string{
 	"internal/desired":               {"internal/netstate", "internal/spec", "internal/owner", "internal/external"},
 	"internal/plan":                  {"internal/netstate", "internal/spec", "internal/owner", "internal/desired"},
 	"internal/rttables":              {},
-	"internal/record":                {"internal/netstate", "internal/spec", "golang.org/x/sys/"},
+	"internal/record":                {"internal/netstate", "internal/spec", "internal/jsontext", "golang.org/x/sys/"},
 	"internal/apply":                 {"internal/netstate", "internal/spec", "internal/desired", "internal/plan"},
 	"internal/kernel":                {"internal/netstate", "golang.org/x/sys/"},
 	"internal/cutoff":                {"internal/netstate", "internal/spec", "internal/fib"},

@@ -52,7 +52,7 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.lock.Unlock()) }()
-	if s.records, err = s.lock.Namespace().Attachments(); err != nil {
+	if s.records, err = s.lock.Namespace().AttachmentHeads(); err != nil {
 		return err
 	}
 	s.records.Netns.Path = path
@@ -61,6 +61,9 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 	}
 	return work(s)
 }
+
+// readSteps reads what of the records an ADD can do without.
+func (s *session) readSteps() error { return s.lock.Namespace().ReadSteps(s.records) }
 
 // write is the kernel's Apply.
 func (s *session) write(changes []netstate.Change) (attempted int, failed []*netstate.ChangeError) {
