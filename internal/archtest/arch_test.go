@@ -27,7 +27,7 @@ var imports = map[string][]string{
 	"internal/netstate/netstatetest": {"internal/netstate", "pgregory.net/rapid"},
 	"internal/spec":                  {"internal/netstate"},
 	"internal/specfile":              {"internal/netstate", "internal/spec", "go.yaml.in/yaml/v3"},
-	"internal/specjson":              {"internal/netstate", "internal/spec"},
+	"internal/specjson":              {"internal/jsontext", "internal/netstate", "internal/spec"},
 	"internal/jsontext":              {},
 	"internal/owner":                 {"internal/netstate"},
 	"internal/fib":                   {"internal/netstate"},

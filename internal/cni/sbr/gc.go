@@ -66,6 +66,9 @@ func (p *plugin) sweep() {
 	start := p.started.Nanosecond()
 	for i := range min(sweepAtOnce, len(list)) {
 		n := list[(start/1000+i)%len(list)]
+		if n.Cookie() == p.entered {
+			continue // was there a moment ago
+		}
 		records, err := n.AttachmentHeads()
 		if err != nil || len(records.List) == 0 || !records.Netns.Gone() {
 			continue

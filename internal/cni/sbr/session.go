@@ -48,6 +48,7 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 	if err != nil {
 		return err
 	}
+	p.entered = cookie
 	if s.lock, err = p.store.Namespace(cookie).LockWait(p.ctx, p.name+" "+p.command); err != nil {
 		return err
 	}
@@ -65,9 +66,9 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 // readSteps reads what of the records an ADD can do without.
 func (s *session) readSteps() error { return s.lock.Namespace().ReadSteps(s.records) }
 
-// write is the kernel's Apply.
+// write is the kernel's Apply, behind look.
 func (s *session) write(changes []netstate.Change) (attempted int, failed []*netstate.ChangeError) {
-	attempted, failed = s.conn.Apply(s.ctx, changes)
+	attempted, failed = s.view.Apply(s.ctx, changes)
 	for i := 0; s.debug && i < attempted; i++ {
 		s.writes = append(s.writes, changes[i].String())
 	}
