@@ -268,7 +268,6 @@ func sameError(ours, reference string) bool {
 		"failed to allocate all requested": "failed to allocate all requested",
 		"invalid CIDR address":             "invalid CIDR address",
 		"invalid IP address":               "invalid IP address",
-		"Network has host bits set":        "Network has host bits set",
 		"version mismatch":                 "invalid CIDR address",
 		"ARGS: ":                           "CNI_ARGS: ",
 		"overlaps with":                    "overlaps with",
@@ -277,5 +276,5 @@ func sameError(ours, reference string) bool {
 			return true
 		}
 	}
-	return strings.Contains(ours, strings.TrimSuffix(reference, "; "))
+	return strings.Contains(strings.ToLower(ours), strings.ToLower(reference))
 }
