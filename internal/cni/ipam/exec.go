@@ -125,6 +125,9 @@ func (p *program) exec(ctx context.Context, command string, stdin []byte) ([]byt
 	what := fmt.Sprintf("IPAM plugin %s %s", p.name, command)
 	switch {
 	case err == nil:
+		if len(stderr.b) > 0 {
+			_, _ = os.Stderr.Write(stderr.b) // as libcni does, for the runtime's log
+		}
 		return stdout.b, nil
 	case errors.Is(err, exec.ErrWaitDelay):
 		_ = c.Cancel() // the group: its first process is gone, another one holds the output
