@@ -109,20 +109,25 @@ func openat(dir int, name string, flags int, mode uint32) (int, error) {
 	}
 }
 
-// lock waits for the lock as long as ctx lives. What waits then still gets it when the
-// file has been closed, and so gives it back at once.
+// lock waits for the lock as long as ctx lives.
 func lock(ctx context.Context, fd int) error {
 	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
 		return nil
 	}
+	// What waits has a descriptor of its own: when fd has been closed, a lock that comes too
+	// late goes with it, and no other file can have its number meanwhile.
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
 	done := make(chan error, 1)
 	go func() {
-		for {
-			if err := unix.Flock(fd, unix.LOCK_EX); err != unix.EINTR {
-				done <- err
-				return
-			}
+		defer unix.Close(own)
+		err := unix.Flock(own, unix.LOCK_EX)
+		for err == unix.EINTR {
+			err = unix.Flock(own, unix.LOCK_EX)
 		}
+		done <- err
 	}()
 	select {
 	case err := <-done:
