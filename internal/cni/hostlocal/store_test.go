@@ -229,7 +229,7 @@ func TestIndexSaysWhatTheFilesSay(t *testing.T) {
 			}
 			return netip.AddrFrom4([4]byte{10, 0, 0, n})
 		})
-		for range rapid.IntRange(1, 20).Draw(rt, "steps") {
+		for range rapid.IntRange(1, 14).Draw(rt, "steps") {
 			f, err := s.open(ctx, true)
 			if err != nil {
 				rt.Fatal(err)
@@ -250,7 +250,7 @@ func TestIndexSaysWhatTheFilesSay(t *testing.T) {
 					continue
 				}
 			case "take many": // more than the index has room for
-				for n := range 300 {
+				for n := range 140 {
 					owner := fmt.Sprintf("m%d\r\neth0", n)
 					if err := f.stage(owner); err != nil {
 						rt.Fatal(err)
@@ -291,7 +291,7 @@ func TestIndexSaysWhatTheFilesSay(t *testing.T) {
 				continue
 			}
 			f.close()
-			check(rt, s, slices.Values([]string{"a\r\neth0", "a\r\neth1", "a", "b\r\neth0", "b", "m7\r\neth0", "m299\r\neth0"}))
+			check(rt, s, slices.Values([]string{"a\r\neth0", "a\r\neth1", "a", "b\r\neth0", "b", "m7\r\neth0", "m139\r\neth0"}))
 		}
 	})
 }

@@ -14,6 +14,9 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	// Not called, but compiled in, so that a change of it is one of these tests too: go test
+	// would else say what it said before.
+	_ "github.com/viarule/viarule/internal/cni/ipam"
 	"github.com/viarule/viarule/internal/netnstest"
 )
 
