@@ -136,13 +136,14 @@ func readResult(key string, v jsontext.Value, cniVersion string, unsaid bool) (*
 	return res, nil
 }
 
-// ReadRoutes reads a list of routes as results have it; key names it in messages.
-func ReadRoutes(key string, v jsontext.Value) ([]Route, error) {
-	r := resultReader{key: key}
-	list := r.routes(v, "")
+// ReadRoutes reads a list of routes, as results have it, that is under a key of the object
+// of.
+func ReadRoutes(of, key string, v jsontext.Value) ([]Route, error) {
+	r := resultReader{key: of}
+	list := r.routes(v, key)
 	switch {
 	case r.err != nil:
-		return nil, Type(key, r.err.Error(), "")
+		return nil, Type(of, r.err.Error(), "")
 	case r.wrong != nil:
 		return nil, r.wrong
 	}

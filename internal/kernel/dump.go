@@ -88,7 +88,7 @@ func (c *Conn) stream(ctx context.Context, get, want uint16, body []byte, take f
 			return 0, err
 		}
 		n, err := t.receive(c.buf)
-		if errors.Is(err, ErrLostAnswers) {
+		if errors.Is(err, ErrLostAnswers) || c.grow(err) {
 			return 0, errInterrupted
 		}
 		if err != nil {

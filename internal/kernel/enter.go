@@ -45,12 +45,12 @@ func enter(netns string, own bool) (_ *Namespace, err error) {
 		}
 	}()
 	runtime.LockOSThread()
-	same, err := sameNamespace(n.file)
-	if err == nil && same && !own {
-		err = ErrOwnNamespace
-	}
-	if err == nil {
-		n.back, err = openHandle(ownNetns)
+	n.back, err = openHandle(ownNetns)
+	if err == nil && !own {
+		var same bool
+		if same, err = sameFile(n.back, n.file); err == nil && same {
+			err = ErrOwnNamespace
+		}
 	}
 	if err == nil {
 		err = unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET)
@@ -65,13 +65,15 @@ func enter(netns string, own bool) (_ *Namespace, err error) {
 	return n, nil
 }
 
-// Open opens the namespace, as the function Open does.
+// Open opens the namespace, as the function Open does. The Conn is for the goroutine that
+// entered, until it leaves.
 func (n *Namespace) Open() (*Conn, error) {
 	fd, err := unix.FcntlInt(n.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace %q: %w", n.path, err)
 	}
-	return newConn(os.NewFile(uintptr(fd), n.path), n.path)
+	// The calling thread is there, and stays until Leave.
+	return newConn(os.NewFile(uintptr(fd), n.path), n.path, func(open func() error) error { return open() })
 }
 
 // Leave goes back to where Enter came from, and gives the lock back. Where there is no

@@ -31,6 +31,7 @@ type plugin struct {
 	name  string // DropIn or Own
 	store record.Store
 
+	entered uint64 // cookie of the namespace that was entered last
 	ctx     context.Context
 	started time.Time
 	command string
