@@ -56,13 +56,14 @@ var imports = map[string][]string{
 	"internal/cli": {"internal/netstate", "internal/spec", "internal/specfile", "internal/plan", "internal/host", "internal/lab", "internal/guard",
 		"internal/snapshot", "internal/explain", "internal/explain/page", "internal/doctor", "internal/impact",
 		"github.com/spf13/", "go.yaml.in/yaml/v3", "golang.org/x/sys/"},
-	"internal/srcroute": {"internal/netstate", "internal/spec"},
-	"internal/standing": {"internal/netstate", "internal/record"},
-	"internal/cni":      {"internal/jsontext", "internal/kernel", "golang.org/x/sys/"},
+	"internal/srcroute":  {"internal/netstate", "internal/spec"},
+	"internal/standing":  {"internal/netstate", "internal/record"},
+	"internal/shortlife": {},
+	"internal/cni":       {"internal/jsontext", "internal/kernel", "golang.org/x/sys/"},
 	"internal/cni/sbr": {"internal/netstate", "internal/jsontext", "internal/spec", "internal/specjson", "internal/srcroute", "internal/record", "internal/standing", "internal/kernel", "internal/cni",
 		"golang.org/x/sys/"},
 	"cmd/viarule":     {"internal/cli"},
-	"cmd/viarule-sbr": {"internal/cni/sbr"},
+	"cmd/viarule-sbr": {"internal/cni/sbr", "internal/shortlife"},
 
 	// Test kits: only tests import them, and `production` below sees to that.
 	"internal/kernelfake": {"internal/netstate", "golang.org/x/sys/"},
@@ -86,7 +87,7 @@ var impure = []string{"os", "os/exec", "net", "log", "log/slog", "time", "math/r
 // contain: they cost start-up time, memory or attack surface.
 var mustNotLink = map[string][]string{
 	"cmd/viarule":     {"k8s.io/client-go", "k8s.io/apiextensions-apiserver", "pgregory.net/rapid", "testing"},
-	"cmd/viarule-sbr": {"k8s.io/", "github.com/spf13/", "go.yaml.in/", "github.com/google/nftables", "log/slog", "github.com/containernetworking/", "regexp", "pgregory.net/rapid", "testing"},
+	"cmd/viarule-sbr": {"k8s.io", "github.com/spf13", "go.yaml.in", "github.com/google/nftables", "log/slog", "github.com/containernetworking", "regexp", "crypto", "pgregory.net/rapid", "testing"},
 }
 
 const (

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/viarule/viarule/internal/cni"
+	"github.com/viarule/viarule/internal/kernel"
 	"github.com/viarule/viarule/internal/record"
 )
 
@@ -34,6 +35,7 @@ type plugin struct {
 	ctx     context.Context
 	started time.Time
 	command string
+	enter   kernel.How
 	// ownNetns: the namespace may be the one that the program is in.
 	ownNetns bool
 	debug    bool     // keep writes
@@ -42,9 +44,10 @@ type plugin struct {
 
 // Main answers one call of the runtime, which says by environment and standard input
 // what it wants. name is by which name the program was called; every name but DropIn
-// counts as Own. It returns the exit status.
+// counts as Own. It returns the exit status. It must be called from a function init: see
+// kernel.Pinned.
 func Main(name, release string) int {
-	p := &plugin{own: name != DropIn, name: Own, store: record.Store{Dir: record.DefaultDir}, ctx: cni.Within(patience), started: time.Now()}
+	p := &plugin{own: name != DropIn, name: Own, store: record.Store{Dir: record.DefaultDir}, enter: kernel.Pinned, ctx: cni.Within(patience), started: time.Now()}
 	if !p.own {
 		p.name = DropIn
 	}
