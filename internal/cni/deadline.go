@@ -6,31 +6,32 @@ import (
 	"time"
 )
 
-// Deadline is a context that ends when a time is up. It has a timer only once somebody
-// waits for it: a timer starts Go's poller, with an epoll, an eventfd and a thread, which
-// is a twentieth of what a program without it spends.
-func Deadline(after time.Duration) context.Context {
-	return &deadline{Context: context.Background(), at: time.Now().Add(after)}
+// Within is a context that ends after a while. Its timer, for which the runtime starts a
+// thread, is only there once somebody waits: most calls never do.
+func Within(d time.Duration) context.Context {
+	return &within{Context: context.Background(), end: time.Now().Add(d)}
 }
 
-type deadline struct {
+type within struct {
 	context.Context
-	at   time.Time
+	end  time.Time
 	once sync.Once
-	wait context.Context
-	stop context.CancelFunc // never called: the program does not live longer than its call
+	done chan struct{}
 }
 
-func (d *deadline) Deadline() (time.Time, bool) { return d.at, true }
+func (w *within) Deadline() (time.Time, bool) { return w.end, true }
 
-func (d *deadline) Err() error {
-	if time.Now().Before(d.at) {
+func (w *within) Done() <-chan struct{} {
+	w.once.Do(func() {
+		w.done = make(chan struct{})
+		time.AfterFunc(time.Until(w.end), func() { close(w.done) })
+	})
+	return w.done
+}
+
+func (w *within) Err() error {
+	if time.Now().Before(w.end) {
 		return nil
 	}
 	return context.DeadlineExceeded
-}
-
-func (d *deadline) Done() <-chan struct{} {
-	d.once.Do(func() { d.wait, d.stop = context.WithDeadline(d.Context, d.at) })
-	return d.wait.Done()
 }

@@ -8,17 +8,21 @@ import (
 	"time"
 )
 
-func TestDeadline(t *testing.T) {
+func TestWithin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := Deadline(time.Minute)
-		if at, ok := ctx.Deadline(); !ok || time.Until(at) != time.Minute || ctx.Err() != nil {
-			t.Errorf("%v, %t, %v", at, ok, ctx.Err())
+		ctx := Within(time.Minute)
+		if end, ok := ctx.Deadline(); !ok || time.Until(end) != time.Minute || ctx.Err() != nil {
+			t.Errorf("%v, %t, %v", end, ok, ctx.Err())
 		}
-		// Waited for by itself, and by a child.
-		child, cancel := context.WithTimeout(ctx, time.Hour)
+		child, cancel := context.WithCancel(ctx)
 		defer cancel()
+		time.Sleep(59 * time.Second)
+		select {
+		case <-ctx.Done():
+			t.Error("it ended before its time")
+		default:
+		}
 		<-child.Done()
-		<-ctx.Done()
 		if !errors.Is(ctx.Err(), context.DeadlineExceeded) || !errors.Is(child.Err(), context.DeadlineExceeded) {
 			t.Errorf("%v, %v", ctx.Err(), child.Err())
 		}

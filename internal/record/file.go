@@ -23,10 +23,11 @@ func openFile(path string, flags int) (fd int, err error) {
 	}
 }
 
-// openSized opens a file for reading, and refuses what is no regular file.
-func openSized(path string) (fd int, size int64, err error) {
-	if fd, err = openFile(path, unix.O_RDONLY); err != nil {
-		return -1, 0, &Error{path, err, ""}
+// regular gives the size of a file that was opened for reading, and closes and refuses
+// what is no regular file. err is that of opening it.
+func regular(path string, fd int, err error) (size int64, _ error) {
+	if err != nil {
+		return 0, &Error{path, err, ""}
 	}
 	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
@@ -34,9 +35,9 @@ func openSized(path string) (fd int, size int64, err error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return -1, 0, damaged(path, "%w", err)
+		return 0, damaged(path, "%w", err)
 	}
-	return fd, st.Size, nil
+	return st.Size, nil
 }
 
 // readAll reads a file of some size, up to a limit where it has grown meanwhile.

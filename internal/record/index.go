@@ -165,7 +165,8 @@ func (s Store) checkDir() error {
 
 // openRegular opens a file for reading, and refuses what is no regular file.
 func openRegular(path string) (*os.File, int64, error) {
-	fd, size, err := openSized(path)
+	fd, err := openFile(path, unix.O_RDONLY)
+	size, err := regular(path, fd, err)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -194,11 +195,12 @@ func (n Namespace) read(path string, limit int64) ([]byte, error) {
 	if err := n.store.checkDir(); err != nil {
 		return nil, err
 	}
-	fd, size, err := openSized(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	fd, err := openFile(path, unix.O_RDONLY)
+	if err == unix.ENOENT {
 		return nil, nil
-	case err != nil:
+	}
+	size, err := regular(path, fd, err)
+	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)

@@ -27,11 +27,11 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return err
 	}
-	enter := kernel.Enter
+	how := p.enter
 	if p.ownNetns {
-		enter = kernel.EnterAny
+		how |= kernel.OwnToo
 	}
-	ns, err := enter(path)
+	ns, err := kernel.Enter(path, how)
 	if err != nil {
 		return err
 	}
