@@ -6,11 +6,16 @@ import (
 	"os"
 
 	"github.com/viarule/viarule/internal/cni/ptp"
+	_ "github.com/viarule/viarule/internal/shortlife" // before everything else
 )
 
 // version is set by the linker.
 var version = "devel"
 
-func main() {
+// Everything is done here, where the runtime keeps the goroutine on one thread by itself:
+// see kernel.Pinned.
+func init() {
 	os.Exit(ptp.Main(version))
 }
+
+func main() {}

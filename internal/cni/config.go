@@ -195,10 +195,10 @@ func ValidAttachments(d Document) ([]GCAttachment, error) {
 	}
 	var list []GCAttachment
 	r := reader{}
-	r.list(v, "", func(at string, e jsontext.Value) {
+	r.list(v, func(e jsontext.Value) {
 		var a GCAttachment
-		r.object(e, at, []string{"containerID", "ifname"}, func(i int, at string, v jsontext.Value) {
-			*[]*string{&a.ContainerID, &a.IfName}[i] = r.text(v, at)
+		r.object(e, []string{"containerID", "ifname"}, func(i int, v jsontext.Value) {
+			*[]*string{&a.ContainerID, &a.IfName}[i] = r.text(v)
 		})
 		list = append(list, a)
 	})

@@ -136,13 +136,15 @@ func readResult(key string, v jsontext.Value, cniVersion string, unsaid bool) (*
 	return res, nil
 }
 
-// ReadRoutes reads a list of routes as results have it; key names it in messages.
-func ReadRoutes(key string, v jsontext.Value) ([]Route, error) {
-	r := resultReader{key: key}
-	list := r.routes(v, "")
+// ReadRoutes reads a list of routes, as results have it, that is under a key of the object
+// of.
+func ReadRoutes(of, key string, v jsontext.Value) ([]Route, error) {
+	r := resultReader{key: of}
+	var list []Route
+	r.in(step{key: key}, func() { list = r.routes(v) })
 	switch {
 	case r.err != nil:
-		return nil, Type(key, r.err.Error(), "")
+		return nil, Type(of, r.err.Error(), "")
 	case r.wrong != nil:
 		return nil, r.wrong
 	}
@@ -157,22 +159,22 @@ type resultReader struct {
 }
 
 // missing notes what must be there.
-func (r *resultReader) missing(at string) {
+func (r *resultReader) missing(key string) {
 	if r.wrong == nil {
-		r.wrong = Wrong(r.key+"."+at, "it is missing", "")
+		r.wrong = Wrong(r.key+"."+r.at()+"."+key, "it is missing", "")
 	}
 }
 
 // elements reads a list in which there is no null.
-func (r *resultReader) elements(v jsontext.Value, at string, element func(at string, v jsontext.Value)) {
-	r.list(v, at, func(at string, e jsontext.Value) {
+func (r *resultReader) elements(v jsontext.Value, element func(v jsontext.Value)) {
+	r.list(v, func(e jsontext.Value) {
 		if e.Kind() == jsontext.Null {
 			if r.wrong == nil {
-				r.wrong = Type(r.key+"."+at, "it is null", "")
+				r.wrong = Type(r.key+"."+r.at(), "it is null", "")
 			}
 			return
 		}
-		element(at, e)
+		element(e)
 	})
 }
 
@@ -180,23 +182,23 @@ func (r *resultReader) result(v jsontext.Value, s shape) (res *Result, version s
 	res = &Result{}
 	var old [2][]IP // of ip4 and ip6
 	var routes [2][]Route
-	r.object(v, "", []string{"cniVersion", "dns", "interfaces", "ips", "routes", "ip4", "ip6"}, func(i int, at string, v jsontext.Value) {
+	r.object(v, []string{"cniVersion", "dns", "interfaces", "ips", "routes", "ip4", "ip6"}, func(i int, v jsontext.Value) {
 		switch {
 		case i == 0:
-			version = r.text(v, at)
+			version = r.text(v)
 		case i == 1:
-			res.DNS = r.dns(v, at)
+			res.DNS = r.dns(v)
 		case s == shape020 && i >= 5:
-			old[i-5], routes[i-5] = r.oldIP(v, at)
+			old[i-5], routes[i-5] = r.oldIP(v)
 		case s == shape020 || i >= 5: // the other shape's
 		case i == 2:
 			res.Interfaces = nil
-			r.elements(v, at, func(at string, e jsontext.Value) { res.Interfaces = append(res.Interfaces, r.iface(e, at, s)) })
+			r.elements(v, func(e jsontext.Value) { res.Interfaces = append(res.Interfaces, r.iface(e, s)) })
 		case i == 3:
 			res.IPs = nil
-			r.elements(v, at, func(at string, e jsontext.Value) { res.IPs = append(res.IPs, r.ip(e, at)) })
+			r.elements(v, func(e jsontext.Value) { res.IPs = append(res.IPs, r.ip(e, s)) })
 		case i == 4:
-			res.Routes = r.routes(v, at)
+			res.Routes = r.routes(v)
 		}
 	})
 	res.IPs = append(res.IPs, slices.Concat(old[:]...)...)
@@ -204,89 +206,93 @@ func (r *resultReader) result(v jsontext.Value, s shape) (res *Result, version s
 	return res, version
 }
 
-func (r *resultReader) iface(v jsontext.Value, at string, s shape) (f Interface) {
-	r.object(v, at, []string{"name", "mac", "sandbox", "mtu", "socketPath", "pciID"}, func(i int, at string, v jsontext.Value) {
+func (r *resultReader) iface(v jsontext.Value, s shape) (f Interface) {
+	r.object(v, []string{"name", "mac", "sandbox", "mtu", "socketPath", "pciID"}, func(i int, v jsontext.Value) {
 		switch {
 		case i == 3 && s == shape100:
-			f.MTU = r.int(v, at)
+			f.MTU = r.int(v)
 		case i < 3 || s == shape100:
-			*[]*string{&f.Name, &f.Mac, &f.Sandbox, nil, &f.SocketPath, &f.PciID}[i] = r.text(v, at)
+			*[]*string{&f.Name, &f.Mac, &f.Sandbox, nil, &f.SocketPath, &f.PciID}[i] = r.text(v)
 		}
 	})
 	return f
 }
 
-func (r *resultReader) ip(v jsontext.Value, at string) (ip IP) {
-	r.object(v, at, []string{"address", "gateway", "interface", "version"}, func(i int, at string, v jsontext.Value) {
+func (r *resultReader) ip(v jsontext.Value, s shape) (ip IP) {
+	r.object(v, []string{"address", "gateway", "interface", "version"}, func(i int, v jsontext.Value) {
 		switch i {
 		case 0:
-			ip.Address = r.prefix(v, at)
+			ip.Address = r.prefix(v)
 		case 1:
-			ip.Gateway = r.addr(v, at)
+			ip.Gateway = r.addr(v)
 		case 2:
-			ip.Interface = r.maybe(v, at)
+			ip.Interface = r.maybe(v)
+		case 3:
+			if s == shape040 {
+				r.text(v) // the address says it
+			}
 		}
 	})
 	if !ip.Address.IsValid() {
-		r.missing(at + ".address")
+		r.missing("address")
 	}
 	return ip
 }
 
 // oldIP reads an address of the first shape, which has the routes of its family with it.
-func (r *resultReader) oldIP(v jsontext.Value, at string) (ips []IP, routes []Route) {
+func (r *resultReader) oldIP(v jsontext.Value) (ips []IP, routes []Route) {
 	if v.Kind() == jsontext.Null {
 		return nil, nil
 	}
 	var ip IP
-	r.object(v, at, []string{"ip", "gateway", "routes"}, func(i int, at string, v jsontext.Value) {
+	r.object(v, []string{"ip", "gateway", "routes"}, func(i int, v jsontext.Value) {
 		switch i {
 		case 0:
-			ip.Address = r.prefix(v, at)
+			ip.Address = r.prefix(v)
 		case 1:
-			ip.Gateway = r.addr(v, at)
+			ip.Gateway = r.addr(v)
 		case 2:
-			routes = r.routes(v, at)
+			routes = r.routes(v)
 		}
 	})
 	if !ip.Address.IsValid() {
-		r.missing(at + ".ip")
+		r.missing("ip")
 	}
 	return []IP{ip}, routes
 }
 
-func (r *resultReader) routes(v jsontext.Value, at string) (list []Route) {
-	r.elements(v, at, func(at string, e jsontext.Value) {
+func (r *resultReader) routes(v jsontext.Value) (list []Route) {
+	r.elements(v, func(e jsontext.Value) {
 		var x Route
-		r.object(e, at, []string{"dst", "gw", "mtu", "advmss", "priority", "table", "scope"}, func(i int, at string, v jsontext.Value) {
+		r.object(e, []string{"dst", "gw", "mtu", "advmss", "priority", "table", "scope"}, func(i int, v jsontext.Value) {
 			switch i {
 			case 0:
-				x.Dst = r.prefix(v, at)
+				x.Dst = r.prefix(v)
 			case 1:
-				x.GW = r.addr(v, at)
+				x.GW = r.addr(v)
 			case 5:
-				x.Table = r.maybe(v, at)
+				x.Table = r.maybe(v)
 			case 6:
-				x.Scope = r.maybe(v, at)
+				x.Scope = r.maybe(v)
 			default:
-				*[]*int{2: &x.MTU, 3: &x.AdvMSS, 4: &x.Priority}[i] = r.int(v, at)
+				*[]*int{2: &x.MTU, 3: &x.AdvMSS, 4: &x.Priority}[i] = r.int(v)
 			}
 		})
 		if !x.Dst.IsValid() {
-			r.missing(at + ".dst")
+			r.missing("dst")
 		}
 		list = append(list, x)
 	})
 	return list
 }
 
-func (r *resultReader) dns(v jsontext.Value, at string) (d DNS) {
-	r.object(v, at, []string{"domain", "nameservers", "search", "options"}, func(i int, at string, v jsontext.Value) {
+func (r *resultReader) dns(v jsontext.Value) (d DNS) {
+	r.object(v, []string{"domain", "nameservers", "search", "options"}, func(i int, v jsontext.Value) {
 		if i == 0 {
-			d.Domain = r.text(v, at)
+			d.Domain = r.text(v)
 			return
 		}
-		*[]*[]string{1: &d.Nameservers, 2: &d.Search, 3: &d.Options}[i] = r.texts(v, at)
+		*[]*[]string{1: &d.Nameservers, 2: &d.Search, 3: &d.Options}[i] = r.texts(v)
 	})
 	return d
 }

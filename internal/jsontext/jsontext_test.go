@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"unicode/utf8"
 )
 
 // texts are seeds, right ones and wrong ones.
@@ -24,8 +23,9 @@ func same(t *testing.T, data []byte) {
 		t.Fatalf("%q: encoding/json says %t, Parse %v", data, ok, err)
 	}
 	if err != nil {
-		if e, ok := err.(*SyntaxError); !ok || e.At < 0 || e.At > len(data) || !utf8.ValidString(e.Error()) {
-			t.Fatalf("%q: %#v", data, err)
+		// At the end encoding/json sometimes speaks of a space that is not there.
+		if want := json.Unmarshal(data, new(any)).Error(); want != err.Error() && !(err == errEnd && strings.HasPrefix(want, "invalid character ' '")) {
+			t.Fatalf("%q: %v, and encoding/json says %s", data, err, want)
 		}
 		return
 	}

@@ -1,25 +1,20 @@
 package jsontext
 
 import (
+	"errors"
 	"strconv"
 )
 
 // maxDepth is how deep values may be nested: encoding/json's limit.
 const maxDepth = 10_000
 
-// SyntaxError says why a text is not JSON.
-type SyntaxError struct {
-	At   int // the byte, from 0
-	What string
-}
-
-// Error is what is wrong, and where.
-func (e *SyntaxError) Error() string {
-	return e.What + " at byte " + strconv.Itoa(e.At)
-}
+var (
+	errEnd   = errors.New("unexpected end of JSON input")
+	errDepth = errors.New("exceeded max depth")
+)
 
 // Parse checks that data is one JSON value, with space around it or not. The value is
-// part of data.
+// part of data. Errors have encoding/json's words.
 func Parse(data []byte) (Value, error) {
 	p := parser{data: data}
 	p.space()
@@ -29,7 +24,7 @@ func Parse(data []byte) (Value, error) {
 	}
 	end := p.at
 	if p.space(); p.at < len(data) {
-		return nil, p.unexpected("behind the value")
+		return nil, p.unexpected("after top-level value")
 	}
 	return data[start:end:end], nil
 }
@@ -51,13 +46,22 @@ func (p *parser) space() {
 	}
 }
 
-func (p *parser) fail(what string) error { return &SyntaxError{p.at, what} }
-
 func (p *parser) unexpected(where string) error {
 	if p.at >= len(p.data) {
-		return p.fail("the text ends " + where)
+		return errEnd
 	}
-	return p.fail("unexpected " + strconv.QuoteRune(rune(p.data[p.at])) + " " + where)
+	return errors.New("invalid character " + quote(p.data[p.at]) + " " + where)
+}
+
+func quote(c byte) string {
+	switch c {
+	case '\'':
+		return `'\''`
+	case '"':
+		return `'"'`
+	}
+	s := strconv.Quote(string(rune(c)))
+	return "'" + s[1:len(s)-1] + "'"
 }
 
 // next steps over c, where it is what comes.
@@ -75,13 +79,13 @@ func (p *parser) value() error {
 	for {
 		// A value begins here, or a list or object ends that has none.
 		if p.at >= len(p.data) {
-			return p.unexpected("where a value should begin")
+			return p.unexpected("looking for beginning of value")
 		}
 		switch c := p.data[p.at]; c {
 		case '{', '[':
 			p.at++
 			if len(p.open) == maxDepth {
-				return p.fail("more than " + strconv.Itoa(maxDepth) + " values are nested")
+				return errDepth
 			}
 			p.open = append(p.open, c)
 			p.space()
@@ -117,7 +121,10 @@ func (p *parser) value() error {
 				break
 			}
 			if !p.next(c + 2) {
-				return p.unexpected("where a comma or the closing bracket should be")
+				if c == '{' {
+					return p.unexpected("after object key:value pair")
+				}
+				return p.unexpected("after array element")
 			}
 			p.open = p.open[:len(p.open)-1]
 		}
@@ -127,14 +134,14 @@ func (p *parser) value() error {
 // key steps over a key and its colon.
 func (p *parser) key() error {
 	if p.at >= len(p.data) || p.data[p.at] != '"' {
-		return p.unexpected("where a key in quotes should be")
+		return p.unexpected("looking for beginning of object key string")
 	}
 	if err := p.text(); err != nil {
 		return err
 	}
 	p.space()
 	if !p.next(':') {
-		return p.unexpected("where a colon should be")
+		return p.unexpected("after object key")
 	}
 	p.space()
 	return nil
@@ -153,13 +160,13 @@ func (p *parser) scalar(c byte) error {
 	case c == '-' || c >= '0' && c <= '9':
 		return p.number()
 	}
-	return p.unexpected("where a value should begin")
+	return p.unexpected("looking for beginning of value")
 }
 
 func (p *parser) word(w string) error {
 	for i := range len(w) {
 		if !p.next(w[i]) {
-			return p.unexpected("in the word " + w)
+			return p.unexpected("in literal " + w + " (expecting " + quote(w[i]) + ")")
 		}
 	}
 	return nil
@@ -173,20 +180,20 @@ func (p *parser) text() error {
 			p.at++
 			return nil
 		case c < ' ':
-			return p.unexpected("in a string")
+			return p.unexpected("in string literal")
 		case c == '\\':
 			if err := p.escape(); err != nil {
 				return err
 			}
 		}
 	}
-	return p.unexpected("in a string")
+	return p.unexpected("in string literal")
 }
 
 // escape steps over a backslash and what belongs to it, but for the last byte.
 func (p *parser) escape() error {
 	if p.at++; p.at >= len(p.data) {
-		return p.unexpected("in a string")
+		return p.unexpected("in string escape code")
 	}
 	switch p.data[p.at] {
 	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
@@ -194,12 +201,12 @@ func (p *parser) escape() error {
 	case 'u':
 		for range 4 {
 			if p.at++; p.at >= len(p.data) || !isHex(p.data[p.at]) {
-				return p.unexpected(`behind \u`)
+				return p.unexpected(`in \u hexadecimal character escape`)
 			}
 		}
 		return nil
 	}
-	return p.unexpected("behind a backslash")
+	return p.unexpected("in string escape code")
 }
 
 func isHex(c byte) bool {
@@ -217,17 +224,17 @@ func (p *parser) digits() bool {
 func (p *parser) number() error {
 	p.next('-')
 	if !p.next('0') && !p.digits() {
-		return p.unexpected("in a number")
+		return p.unexpected("in numeric literal")
 	}
 	if p.next('.') && !p.digits() {
-		return p.unexpected("in a number")
+		return p.unexpected("after decimal point in numeric literal")
 	}
 	if p.next('e') || p.next('E') {
 		if !p.next('+') {
 			p.next('-')
 		}
 		if !p.digits() {
-			return p.unexpected("in a number")
+			return p.unexpected("in exponent of numeric literal")
 		}
 	}
 	return nil

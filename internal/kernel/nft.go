@@ -326,10 +326,8 @@ func decodeChain(a attrList) netstate.NftChain {
 	h := readAttrs(hook)
 	c.Hook = netstate.NftHook{Type: a.text(unix.NFTA_CHAIN_TYPE), Priority: int32(h.be(unix.NFTA_HOOK_PRIORITY))}
 	c.Hook.Hook = fmt.Sprint(h.be(unix.NFTA_HOOK_HOOKNUM))
-	for name, n := range hooks {
-		if n == h.be(unix.NFTA_HOOK_HOOKNUM) {
-			c.Hook.Hook = name
-		}
+	if n := int(h.be(unix.NFTA_HOOK_HOOKNUM)); n < len(hooks) {
+		c.Hook.Hook = hooks[n]
 	}
 	if p := a.get(unix.NFTA_CHAIN_POLICY); len(p) == 4 && binary.BigEndian.Uint32(p) != nfAccept {
 		c.Hook.Type += " with another policy" // never a wanted one

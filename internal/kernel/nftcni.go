@@ -40,33 +40,27 @@ func (c *Conn) AddNftCNI(ctx context.Context, t *netstate.NftTable) error {
 			}
 		}
 	}
-	return c.nftCNI("add to", m)
+	return c.nftCNI(ctx, "add to", m)
 }
 
-// AddNftCNIElem adds one element to a map. The error is ENOENT where the map or the
-// element's chain is missing.
-func (c *Conn) AddNftCNIElem(ctx context.Context, m netstate.NftMap) error {
-	return c.nftCNIElem("add to", unix.NFT_MSG_NEWSETELEM, &m)
-}
-
-// DeleteNftCNIElem deletes one. The error is ENOENT where it is missing.
-func (c *Conn) DeleteNftCNIElem(ctx context.Context, m netstate.NftMap) error {
-	return c.nftCNIElem("delete from", unix.NFT_MSG_DELSETELEM, &m)
-}
-
-func (c *Conn) nftCNIElem(what string, typ uint16, s *netstate.NftMap) error {
+// DeleteNftCNIElems deletes the elements of m. The error is ENOENT where one is missing.
+func (c *Conn) DeleteNftCNIElems(ctx context.Context, m *netstate.NftMap) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m := &nftBatch{}
-	m.begin(0)
-	if err := m.elements(typ, netstate.NftTableCNI, s, s.Elems, 0); err != nil {
+	b := &nftBatch{}
+	b.begin(0)
+	if err := b.elements(unix.NFT_MSG_DELSETELEM, netstate.NftTableCNI, m, m.Elems, 0); err != nil {
 		return err
 	}
-	return c.nftCNI(what, m)
+	return c.nftCNI(ctx, "delete from", b)
 }
 
-func (c *Conn) nftCNI(what string, m *nftBatch) error {
-	if err := c.sendNft(m); err != nil {
+func (c *Conn) nftCNI(ctx context.Context, what string, m *nftBatch) error {
+	err := ctx.Err()
+	if err == nil {
+		err = c.sendNft(m)
+	}
+	if err != nil {
 		return fmt.Errorf("%s the table inet %s of nftables: %w", what, netstate.NftTableCNI, err)
 	}
 	return nil
@@ -82,7 +76,7 @@ func (c *Conn) DeleteNftCNIChain(ctx context.Context, name string) error {
 	m.add(unix.NFT_MSG_DELCHAIN, 0)
 	m.b = putString(putString(m.b, unix.NFTA_CHAIN_TABLE, netstate.NftTableCNI), unix.NFTA_CHAIN_NAME, name)
 	m.close()
-	return c.nftCNI("delete a chain of", m)
+	return c.nftCNI(ctx, "delete a chain of", m)
 }
 
 // NftCNIRules reads the rules of one chain of the table of the CNI plugins: one question,

@@ -43,11 +43,8 @@ func TestNftCNI(t *testing.T) {
 	if got, err := c.NftCNI(ctx); err != nil || got != nil {
 		t.Errorf("without a table: %v, %v", got, err)
 	}
-	elem := func(link, chain string) netstate.NftMap {
-		return netstate.NftMap{Name: "masq", Elems: []netstate.NftElem{{Link: link, Chain: chain}}}
-	}
-	if err := c.AddNftCNIElem(ctx, elem("via2", "net")); !errors.Is(err, unix.ENOENT) {
-		t.Errorf("without a table: %v", err)
+	elems := func(link, chain string) *netstate.NftTable {
+		return &netstate.NftTable{Maps: []netstate.NftMap{{Name: "masq", Elems: []netstate.NftElem{{Link: link, Chain: chain}}}}}
 	}
 	want := cniTable()
 	for range 2 { // the second time it is all there
@@ -68,10 +65,10 @@ func TestNftCNI(t *testing.T) {
 	}
 
 	// What another process added stays.
-	if err := c.AddNftCNIElem(ctx, elem("via2", "net")); err != nil {
+	if err := c.AddNftCNI(ctx, elems("via2", "net")); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.AddNftCNIElem(ctx, elem("via3", "missing")); !errors.Is(err, unix.ENOENT) {
+	if err := c.AddNftCNI(ctx, elems("via3", "missing")); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("without its chain: %v", err)
 	}
 	if err := c.AddNftCNI(ctx, want); err != nil {
@@ -84,7 +81,7 @@ func TestNftCNI(t *testing.T) {
 		t.Errorf("a chain with elements: %v", err)
 	}
 	for i, link := range []string{"via1", "via2", "via2"} {
-		if err := c.DeleteNftCNIElem(ctx, elem(link, "net")); (err == nil) != (i < 2) || i == 2 && !errors.Is(err, unix.ENOENT) {
+		if err := c.DeleteNftCNIElems(ctx, &elems(link, "net").Maps[0]); (err == nil) != (i < 2) || i == 2 && !errors.Is(err, unix.ENOENT) {
 			t.Errorf("delete %s: %v", link, err)
 		}
 	}

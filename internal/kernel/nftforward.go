@@ -80,8 +80,8 @@ func (c *Conn) forwardBases(ctx context.Context) ([]netstate.ForwardChain, error
 // IP meets.
 func decodeForward(family uint8, a attrList) *netstate.ForwardChain {
 	hook := readAttrs(a.get(unix.NFTA_CHAIN_HOOK))
-	name := nftFamilies[family]
-	if _, ok := forwardFamilies[name]; !ok || hook == nil || hook.be(unix.NFTA_HOOK_HOOKNUM) != hooks["forward"] {
+	name := nftFamily(family)
+	if _, ok := forwardFamilies[name]; !ok || hook == nil || hook.be(unix.NFTA_HOOK_HOOKNUM) != unix.NF_INET_FORWARD {
 		return nil
 	}
 	policy := a.get(unix.NFTA_CHAIN_POLICY)

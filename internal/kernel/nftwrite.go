@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -171,19 +172,19 @@ func (m *nftBatch) whole(t *netstate.NftTable) error {
 	return nil
 }
 
-// hooks are the numbers of netfilter's hooks (NF_INET_*).
-var hooks = map[string]uint32{"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4}
+// hooks are netfilter's, by their numbers (NF_INET_*).
+var hooks = []string{"prerouting", "input", "forward", "output", "postrouting"}
 
 func (m *nftBatch) chain(table string, c *netstate.NftChain) error {
 	m.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE)
 	m.b = putString(putString(m.b, unix.NFTA_CHAIN_TABLE, table), unix.NFTA_CHAIN_NAME, c.Name)
 	if c.Hook != (netstate.NftHook{}) {
-		hook, ok := hooks[c.Hook.Hook]
-		if !ok {
+		hook := slices.Index(hooks, c.Hook.Hook)
+		if hook < 0 {
 			return fmt.Errorf("chain %s: no hook %q: %w", c.Name, c.Hook.Hook, unix.EINVAL)
 		}
 		m.b = nest(m.b, nested(unix.NFTA_CHAIN_HOOK), func(b []byte) []byte {
-			return putBE(putBE(b, unix.NFTA_HOOK_HOOKNUM, hook), unix.NFTA_HOOK_PRIORITY, uint32(c.Hook.Priority))
+			return putBE(putBE(b, unix.NFTA_HOOK_HOOKNUM, uint32(hook)), unix.NFTA_HOOK_PRIORITY, uint32(c.Hook.Priority))
 		})
 		m.b = putBE(m.b, unix.NFTA_CHAIN_POLICY, nfAccept)
 		m.b = putString(m.b, unix.NFTA_CHAIN_TYPE, c.Hook.Type)

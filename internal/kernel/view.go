@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 
@@ -149,7 +148,7 @@ func (v *View) Routes(ctx context.Context, f netstate.Family, table uint32, dev 
 	}
 	read := func() (list []byte, err error) {
 		list, _, err = v.c.dump(ctx, f.String()+" routes", unix.RTM_GETROUTE, unix.RTM_NEWROUTE, body)
-		if absent(err) || errors.Is(err, unix.ENOENT) {
+		if absent(err) || refused(err, unix.ENOENT) {
 			return nil, nil
 		}
 		return list, err

@@ -53,6 +53,10 @@ func withPrograms(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // for those who are not root
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	inFolder(dir)
 	if err := build(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -33,19 +33,23 @@ type conf struct {
 	resolvConf string
 }
 
-var keys = append([]cni.Key[conf]{
-	{Name: "type", Read: func(*conf, string, jsontext.Value) error { return nil }},
-	{Name: "dataDir", Read: text(func(c *conf) *string { return &c.dataDir })},
-	{Name: "resolvConf", Read: text(func(c *conf) *string { return &c.resolvConf })},
-	{Name: "routes", Read: func(c *conf, key string, v jsontext.Value) (err error) {
-		c.routes, err = cni.ReadRoutes(key, v)
-		return err
-	}},
-	{Name: "ranges", Read: func(c *conf, key string, v jsontext.Value) (err error) {
-		c.sets, err = readSets(key, v)
-		return err
-	}},
-}, rangeKeys(func(c *conf) *oneRange { return &c.old })...)
+// keys are a function, as all lists of this package: a variable would be made each time
+// that the program starts.
+func keys() []cni.Key[conf] {
+	return append([]cni.Key[conf]{
+		{Name: "type", Read: func(*conf, string, jsontext.Value) error { return nil }},
+		{Name: "dataDir", Read: text(func(c *conf) *string { return &c.dataDir })},
+		{Name: "resolvConf", Read: text(func(c *conf) *string { return &c.resolvConf })},
+		{Name: "routes", Read: func(c *conf, _ string, v jsontext.Value) (err error) {
+			c.routes, err = cni.ReadRoutes("ipam", "routes", v)
+			return err
+		}},
+		{Name: "ranges", Read: func(c *conf, key string, v jsontext.Value) (err error) {
+			c.sets, err = readSets(key, v)
+			return err
+		}},
+	}, rangeKeys(func(c *conf) *oneRange { return &c.old })...)
+}
 
 // rangeKeys are those of a range, which stand in ipam itself too.
 func rangeKeys[T any](of func(*T) *oneRange) []cni.Key[T] {
@@ -64,8 +68,6 @@ func rangeKeys[T any](of func(*T) *oneRange) []cni.Key[T] {
 		{Name: "gateway", Read: addr(func(c *T) *netip.Addr { return &of(c).gateway })},
 	}
 }
-
-var keysOfRange = rangeKeys(func(r *oneRange) *oneRange { return r })
 
 func text[T any](of func(*T) *string) func(*T, string, jsontext.Value) error {
 	return func(c *T, key string, v jsontext.Value) (err error) {
@@ -90,16 +92,17 @@ func addr[T any](of func(*T) *netip.Addr) func(*T, string, jsontext.Value) error
 
 // readSets reads a list of lists of ranges.
 func readSets(key string, v jsontext.Value) (sets []set, err error) {
+	keys := rangeKeys(func(r *oneRange) *oneRange { return r })
 	err = each(key, v, jsontext.List, func(key string, list jsontext.Value) error {
 		one := set{key: key}
 		err := each(key, list, jsontext.Object, func(key string, v jsontext.Value) error {
 			var r oneRange
 			d, err := cni.ReadDocument(key, v)
 			if err == nil {
-				err = cni.Read(&r, key+".", d, keysOfRange)
+				err = cni.Read(&r, key+".", d, keys)
 			}
 			if err == nil {
-				err = cni.Slip(key+".", d, keysOfRange)
+				err = cni.Slip(key+".", d, keys)
 			}
 			one.ranges = append(one.ranges, r)
 			return err
@@ -146,10 +149,10 @@ func Read(network string, d cni.Document, cniArgs string) (*Config, error) {
 		return nil, err
 	}
 	var c conf
-	if err := cni.Read(&c, "ipam.", ipam, keys); err != nil {
+	if err := cni.Read(&c, "ipam.", ipam, keys()); err != nil {
 		return nil, err
 	}
-	if err := cni.Slip("ipam.", ipam, keys); err != nil {
+	if err := cni.Slip("ipam.", ipam, keys()); err != nil {
 		return nil, err
 	}
 	out := &Config{routes: c.routes, resolvConf: c.resolvConf, sets: c.sets}

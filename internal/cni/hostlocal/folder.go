@@ -109,20 +109,25 @@ func openat(dir int, name string, flags int, mode uint32) (int, error) {
 	}
 }
 
-// lock waits for the lock as long as ctx lives. What waits then still gets it when the
-// file has been closed, and so gives it back at once.
+// lock waits for the lock as long as ctx lives.
 func lock(ctx context.Context, fd int) error {
 	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
 		return nil
 	}
+	// What waits has a descriptor of its own: when fd has been closed, a lock that comes too
+	// late goes with it, and no other file can have its number meanwhile.
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
 	done := make(chan error, 1)
 	go func() {
-		for {
-			if err := unix.Flock(fd, unix.LOCK_EX); err != unix.EINTR {
-				done <- err
-				return
-			}
+		defer unix.Close(own)
+		err := unix.Flock(own, unix.LOCK_EX)
+		for err == unix.EINTR {
+			err = unix.Flock(own, unix.LOCK_EX)
 		}
+		done <- err
 	}()
 	select {
 	case err := <-done:
@@ -153,16 +158,17 @@ func (f *folder) read(name string) ([]byte, error) {
 	return f.buf[:n], nil
 }
 
-// owner is what an address's file says; "": nothing, or there is no such file.
-func (f *folder) owner(a netip.Addr) (string, error) {
+// owner is what an address's file says; false: there is no such file, or what has the
+// name is none.
+func (f *folder) owner(a netip.Addr) (string, bool, error) {
 	b, err := f.read(a.String())
-	switch {
-	case err == unix.ENOENT, err == unix.EISDIR, err == unix.ELOOP:
-		return "", nil // another program's
-	case err != nil:
-		return "", fmt.Errorf("read %s/%s: %w", f.name, a, err)
+	switch err {
+	case nil:
+		return string(bytes.TrimSpace(b)), true, nil
+	case unix.ENOENT, unix.EISDIR, unix.ELOOP, unix.ENXIO:
+		return "", false, nil
 	}
-	return string(bytes.TrimSpace(b)), nil
+	return "", false, fmt.Errorf("read %s/%s: %w", f.name, a, err)
 }
 
 // find gives the addresses of an owner.
@@ -177,7 +183,7 @@ func (f *folder) find(owner string) (held []netip.Addr, err error) {
 		return nil, err
 	}
 	for _, a := range may {
-		has, err := f.owner(a)
+		has, _, err := f.owner(a)
 		if err != nil {
 			return nil, err
 		}
@@ -199,11 +205,13 @@ func (f *folder) each(do func(a netip.Addr, owner string)) error {
 		if !ok {
 			continue
 		}
-		owner, err := f.owner(a)
+		owner, ok, err := f.owner(a)
 		if err != nil {
 			return err
 		}
-		do(a, owner)
+		if ok {
+			do(a, owner)
+		}
 	}
 	return nil
 }
@@ -217,15 +225,24 @@ func address(name string) (netip.Addr, bool) {
 	return a, err == nil && a.Zone() == "" && a.String() == name
 }
 
-// names reads the folder.
-func (f *folder) names() ([]string, error) {
+// names reads the folder. Package os would ask the poller about it first.
+func (f *folder) names() (names []string, err error) {
 	fd, err := openat(f.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err == nil {
+		defer unix.Close(fd)
+		buf := make([]byte, 32<<10)
+		for {
+			var n int
+			if n, err = unix.ReadDirent(fd, buf); err != nil || n == 0 {
+				break
+			}
+			_, _, names = unix.ParseDirent(buf[:n], -1, names)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", f.name, err)
 	}
-	d := os.NewFile(uintptr(fd), f.name)
-	defer d.Close()
-	return d.Readdirnames(-1)
+	return names, nil
 }
 
 // sweep reads all allocations, makes the index anew, and removes those that are not to be

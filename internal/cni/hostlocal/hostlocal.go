@@ -32,11 +32,11 @@ import (
 )
 
 // Attachment names an interface of a container.
-type Attachment struct{ ContainerID, IfName string }
+type Attachment = cni.GCAttachment
 
-// owner is what the file of an attachment's address says. Files of before CNI had several
+// owners is what the file of an attachment's address says. Files of before CNI had several
 // interfaces a container have only its id: legacy.
-func (a Attachment) owner() (now, legacy string, err error) {
+func owners(a Attachment) (now, legacy string, err error) {
 	for name, s := range map[string]string{"CNI_CONTAINERID": a.ContainerID, "CNI_IFNAME": a.IfName} {
 		if strings.TrimSpace(s) == "" || len(s) > 1024 || strings.ContainsAny(s, "\r\n\x00") {
 			return "", "", &cni.Error{Code: cni.CodeEnvironment, Msg: fmt.Sprintf("%s: %.80q cannot be written to a file of host-local", name, s)}
@@ -57,7 +57,7 @@ type Store struct {
 // next free one. It fails where the attachment has one already, as the reference does: a
 // runtime must DEL before it can ADD again.
 func (c *Config) Add(ctx context.Context, a Attachment) (*cni.Result, error) {
-	now, legacy, err := a.owner()
+	now, legacy, err := owners(a)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (s *set) any(of []netip.Addr) netip.Addr {
 
 // Del gives back what the attachment has. It is no error that it has nothing.
 func (s *Store) Del(ctx context.Context, a Attachment) error {
-	now, legacy, err := a.owner()
+	now, legacy, err := owners(a)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (s *Store) Del(ctx context.Context, a Attachment) error {
 
 // Check fails where the attachment has no address.
 func (s *Store) Check(ctx context.Context, a Attachment) error {
-	now, legacy, err := a.owner()
+	now, legacy, err := owners(a)
 	if err != nil {
 		return err
 	}

@@ -114,10 +114,10 @@ func (r *oneRange) canonical() error {
 	}
 	first := r.subnet.Masked()
 	if r.subnet.Bits() > first.Addr().BitLen()-2 {
-		return fmt.Errorf("Network %s too small to allocate from", r.subnet)
+		return fmt.Errorf("network %s too small to allocate from", r.subnet)
 	}
 	if first != r.subnet {
-		return fmt.Errorf("Network has host bits set. For a subnet mask of length %d the network address is %s", r.subnet.Bits(), first.Addr())
+		return fmt.Errorf("network has host bits set. For a subnet mask of length %d the network address is %s", r.subnet.Bits(), first.Addr())
 	}
 	if !r.gateway.IsValid() {
 		r.gateway = first.Addr().Next()

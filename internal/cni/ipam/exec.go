@@ -62,11 +62,11 @@ func find(name, cniPath string) (*program, error) {
 }
 
 // add runs ADD, and DEL if that gave no result that can be used.
-func (p *program) add(ctx context.Context, c *Call) (*cni.Result, error) {
+func (p *program) add(ctx context.Context, c *cni.Call) (*cni.Result, error) {
 	out, err := p.exec(ctx, "ADD", c.Stdin)
 	if err == nil {
 		var r *cni.Result
-		if r, err = p.result(c.Config, out); err == nil {
+		if r, err = p.result(c, out); err == nil {
 			return r, nil
 		}
 	}
@@ -78,20 +78,13 @@ func (p *program) add(ctx context.Context, c *Call) (*cni.Result, error) {
 }
 
 // result reads what ADD wrote, and checks what an interface gets.
-func (p *program) result(conf cni.Document, out []byte) (*cni.Result, error) {
+func (p *program) result(c *cni.Call, out []byte) (*cni.Result, error) {
 	key := "result of " + p.name
-	version := ""
-	if conf.Has("cniVersion") {
-		var err error
-		if version, err = cni.Value[string]("cniVersion", conf["cniVersion"]); err != nil {
-			return nil, err
-		}
-	}
 	v, err := jsontext.Parse(out)
 	if err != nil {
 		return nil, cni.Type(key, err.Error(), "")
 	}
-	r, err := cni.ReadDelegated(key, v, version)
+	r, err := cni.ReadDelegated(key, v, c.Version)
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +125,9 @@ func (p *program) exec(ctx context.Context, command string, stdin []byte) ([]byt
 	what := fmt.Sprintf("IPAM plugin %s %s", p.name, command)
 	switch {
 	case err == nil:
+		if len(stderr.b) > 0 {
+			_, _ = os.Stderr.Write(stderr.b) // as libcni does, for the runtime's log
+		}
 		return stdout.b, nil
 	case errors.Is(err, exec.ErrWaitDelay):
 		_ = c.Cancel() // the group: its first process is gone, another one holds the output

@@ -3,10 +3,10 @@
 // more is started, and the files are the reference's. Any other is executed, as libcni's
 // invoke.Delegate* would.
 //
-//	p, err := ipam.Open(ipam.Call{Network: "pods", Attachment: ipam.Attachment{ContainerID: id, IfName: "eth0"}, ...})
+//	p, err := ipam.Open(call)
 //	result, err := p.Add(ctx)
 //	...
-//	err = p.Del(ctx)
+//	err = p.Del(ctx) // where what comes after it fails
 package ipam
 
 import (
@@ -16,29 +16,16 @@ import (
 	"github.com/viarule/viarule/internal/cni/hostlocal"
 )
 
-// Attachment names an interface of a container.
-type Attachment = hostlocal.Attachment
-
-// Call is a call of the plugin that needs addresses: what the runtime gave it.
-type Call struct {
-	Attachment              // CNI_CONTAINERID and CNI_IFNAME; none for GC and STATUS
-	Network    string       // name of the network
-	Args       string       // CNI_ARGS
-	Path       string       // CNI_PATH
-	Stdin      []byte       // the configuration: an executed plugin gets these bytes
-	Config     cni.Document // Stdin, read
-}
-
-// Plugin is the IPAM plugin of a network's configuration. An error of its methods has
-// the code that the plugin gave, or the one that the specification has for the cause.
+// Plugin is the IPAM plugin of a call's configuration. An error of its methods has the
+// code that the plugin gave, or the one that the specification has for the cause.
 type Plugin struct {
-	call  Call
+	call  *cni.Call
 	other *program // nil: host-local, which is built in
 }
 
 // Open looks for the plugin that the configuration names. It reads no more of the
 // configuration than that, so that a DEL works where an ADD would not.
-func Open(c Call) (*Plugin, error) {
+func Open(c *cni.Call) (*Plugin, error) {
 	conf, err := c.Config.Sub("", "ipam")
 	if err != nil {
 		return nil, err
@@ -61,13 +48,17 @@ func Open(c Call) (*Plugin, error) {
 // plugin that failed, or whose answer is no good, gets a DEL.
 func (p *Plugin) Add(ctx context.Context) (*cni.Result, error) {
 	if p.other != nil {
-		return p.other.add(ctx, &p.call)
+		return p.other.add(ctx, p.call)
 	}
 	c, err := hostlocal.Read(p.call.Network, p.call.Config, p.call.Args)
 	if err != nil {
 		return nil, err
 	}
-	return c.Add(ctx, p.call.Attachment)
+	return c.Add(ctx, p.attachment())
+}
+
+func (p *Plugin) attachment() hostlocal.Attachment {
+	return hostlocal.Attachment{ContainerID: p.call.ContainerID, IfName: p.call.IfName}
 }
 
 // Del gives back what the attachment has. It is no error that it has nothing.
@@ -79,7 +70,7 @@ func (p *Plugin) Del(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.Del(ctx, p.call.Attachment)
+	return s.Del(ctx, p.attachment())
 }
 
 // Check fails where the attachment has no address.
@@ -91,12 +82,15 @@ func (p *Plugin) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return c.Check(ctx, p.call.Attachment)
+	return c.Check(ctx, p.attachment())
 }
 
-// GC gives back what the network's attachments have that are not among the valid ones. An
-// executed plugin reads them from Stdin.
-func (p *Plugin) GC(ctx context.Context, valid []Attachment) error {
+// GC gives back what the network's attachments have that are not among the valid ones.
+func (p *Plugin) GC(ctx context.Context) error {
+	valid, err := cni.ValidAttachments(p.call.Config)
+	if err != nil {
+		return err // also where it is executed: the reference takes no list for an empty one
+	}
 	if p.other != nil {
 		return p.other.run(ctx, "GC", p.call.Stdin)
 	}

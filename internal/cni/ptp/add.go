@@ -147,12 +147,12 @@ func (p *plugin) taken(host *kernel.Conn, w *wiring, err error) error {
 	return fmt.Errorf("%w: %s is there since an earlier ADD of this interface; call DEL before ADD", err, w.host)
 }
 
-// enter enters the pod's namespace.
+// enter enters the pod's namespace. It needs a function init above it: see kernel.Pinned.
 func (p *plugin) enter() (*kernel.Namespace, error) {
 	if p.call.OwnNetns {
 		return nil, &cni.Error{Code: cni.CodeNetns, Msg: "CNI_NETNS_OVERRIDE: a veth needs another namespace than the host's"}
 	}
-	return kernel.Enter(path(p.call.Netns))
+	return kernel.Enter(path(p.call.Netns), kernel.Pinned)
 }
 
 // path is a way that kernel.Enter takes for one: a bare name would be one of `ip netns`.
@@ -211,11 +211,15 @@ func (p *plugin) openHost(host *kernel.Conn, w *wiring, e *kernel.Ends) error {
 	if !six || e.ForwardsIPv6 {
 		return nil
 	}
-	err := p.write(host, sysctl6(w.host, "force_forwarding"), "1")
-	if errors.Is(err, unix.ENOENT) {
-		return p.forwardAll(host)
-	}
-	return err
+	// The kernel lets a write spin until it gets the lock of all networking
+	// (addrconf_sysctl_force_forwarding, restart_syscall): of many at once, only one shall.
+	return p.alone(func() error {
+		err := p.write(host, sysctl6(w.host, "force_forwarding"), "1")
+		if errors.Is(err, unix.ENOENT) {
+			return p.forwardAll(host)
+		}
+		return err
+	})
 }
 
 // forwardAll makes the host a router of IPv6, as kernels before 6.17 have it: wholly or not

@@ -142,8 +142,7 @@ func (c *checker) nft(host *kernel.Conn) error {
 	}
 	for i := range want {
 		same := slices.ContainsFunc(t.Chains, func(o netstate.NftChain) bool {
-			return o.Name == want[i].Name && o.Hook == want[i].Hook &&
-				slices.EqualFunc(o.Rules, want[i].Rules, func(a, b netstate.NftRule) bool { return slices.Equal(a, b) })
+			return o.Name == want[i].Name && o.Hook == want[i].Hook && sameRules(o.Rules, want[i].Rules)
 		})
 		if !same {
 			c.say("the chain %s of table inet %s is missing, or another", want[i].Name, netstate.NftTableCNI)

@@ -1,21 +1,31 @@
 package ptp
 
-import "github.com/viarule/viarule/internal/kernel"
+import (
+	"errors"
+
+	"github.com/viarule/viarule/internal/kernel"
+)
 
 // del removes the host's end, with which everything goes: the pod's end, addresses, routes
-// and neighbours. The pod's namespace may be gone, or be unknown. The address is given back
-// last, when nothing leads to the pod any more.
+// and neighbours. The pod's namespace may be gone, or be unknown.
+//
+// The addresses are given back meanwhile, since the kernel sleeps for nearly all of the time
+// that it takes. An ADD that gets one of them before the old veth is gone finds a route to
+// it, and replaces that: see settle.
 func (p *plugin) del() error {
+	released := make(chan error, 1)
+	go func() { released <- p.release() }()
+	p.did = "removed " + p.attachment().HostName()
+	return errors.Join(p.unlink(), <-released)
+}
+
+func (p *plugin) unlink() error {
 	host, err := kernel.Open("")
 	if err != nil {
 		return err
 	}
 	defer host.Close()
-	if err := p.remove(p.ctx, host, p.attachment(), masquerades(p.call.Config)); err != nil {
-		return err
-	}
-	p.did = "removed " + p.attachment().HostName()
-	return p.release()
+	return p.remove(p.ctx, host, p.attachment(), masquerades(p.call.Config))
 }
 
 // release gives the addresses back. Without any configuration of an IPAM plugin none were

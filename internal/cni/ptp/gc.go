@@ -63,7 +63,8 @@ func (p *plugin) gcNft(host *kernel.Conn, there func(link string) bool) error {
 			if t.Maps[i].Name != masqMap || !strings.HasPrefix(e.Chain, prefix) || there(e.Link) {
 				continue
 			}
-			if err := host.DeleteNftCNIElem(p.ctx, elem(e.Link, "")); !errors.Is(err, unix.ENOENT) {
+			m := elem(e.Link, "")
+			if err := host.DeleteNftCNIElems(p.ctx, &m); !errors.Is(err, unix.ENOENT) {
 				failed = append(failed, err)
 			}
 		}

@@ -80,39 +80,39 @@ func elem(link, chain string) netstate.NftMap {
 	return netstate.NftMap{Name: masqMap, Elems: []netstate.NftElem{{Link: link, Chain: chain}}}
 }
 
-// guarded says whether sources are checked.
-func (p *plugin) guarded(host *kernel.Conn) (bool, error) {
-	rules, err := host.NftCNIRules(p.ctx, spoofChain)
-	return slices.EqualFunc(rules, spoof.Rules, func(a, b netstate.NftRule) bool { return slices.Equal(a, b) }), err
+// stands says whether a chain has its rules.
+func (p *plugin) stands(host *kernel.Conn, c *netstate.NftChain) (bool, error) {
+	rules, err := host.NftCNIRules(p.ctx, c.Name)
+	return sameRules(rules, c.Rules), err
+}
+
+func sameRules(a, b []netstate.NftRule) bool {
+	return slices.EqualFunc(a, b, func(x, y netstate.NftRule) bool { return slices.Equal(x, y) })
 }
 
 // protect has sources checked, and masquerades what the pod sends if that is asked for.
 func (p *plugin) protect(host *kernel.Conn, w *wiring) error {
-	ok, err := p.guarded(host)
-	if err != nil {
-		return err
-	}
 	add := netstate.NftTable{Name: netstate.NftTableCNI}
-	if !ok {
-		add.Chains = append(add.Chains, spoof)
-	}
+	want := []netstate.NftChain{spoof}
 	if p.config.ipMasq {
 		out := w.out()
-		m := elem(w.host, out.Name)
-		if p.note(&netstate.NftTable{Name: netstate.NftTableCNI, Maps: []netstate.NftMap{m}}); ok {
-			err := host.AddNftCNIElem(p.ctx, m)
-			if !errors.Is(err, unix.ENOENT) {
-				return err
-			}
+		want = append(want, masquerade, out)
+		add.Maps = append(add.Maps, elem(w.host, out.Name))
+	}
+	for i := range want {
+		ok, err := p.stands(host, &want[i])
+		if err != nil {
+			return err
 		}
-		add.Chains = append(add.Chains, masquerade, out)
-		add.Maps = append(add.Maps, m)
+		if !ok {
+			add.Chains = append(add.Chains, want[i])
+		}
 	}
-	if len(add.Chains) == 0 {
-		return nil
+	if len(add.Chains) > 0 || len(add.Maps) > 0 {
+		p.note(&add)
+		return host.AddNftCNI(p.ctx, &add)
 	}
-	p.note(&add)
-	return host.AddNftCNI(p.ctx, &add)
+	return nil
 }
 
 func (p *plugin) note(t *netstate.NftTable) {
@@ -125,16 +125,19 @@ func (p *plugin) note(t *netstate.NftTable) {
 func (p *plugin) remove(ctx context.Context, host *kernel.Conn, a Attachment, masq bool) error {
 	var err error
 	if masq {
-		if err = host.DeleteNftCNIElem(ctx, elem(a.HostName(), "")); errors.Is(err, unix.ENOENT) {
+		m := elem(a.HostName(), "")
+		if err = host.DeleteNftCNIElems(ctx, &m); errors.Is(err, unix.ENOENT) {
 			err = nil
 		}
 	}
 	return errors.Join(err, host.DeletePair(ctx, a.HostName(), a.owns))
 }
 
-// owns says that a link with the attachment's name and some alias is its own. One without an
-// alias is what an ADD left that was killed as soon as it had made the link.
+// owns says that a veth with the attachment's name and some alias is its own. It has none
+// where an ADD was killed as soon as it had made the link; and where somebody has written
+// another, the name says enough, which is a hash of the attachment's. Only another
+// attachment's alias says no.
 func (a Attachment) owns(alias string) bool {
 	of, ok := ParseAlias(alias)
-	return alias == "" || ok && of.Container == a.Container && of.Interface == a.Interface
+	return !ok || of.Container == a.Container && of.Interface == a.Interface
 }

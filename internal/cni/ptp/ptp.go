@@ -45,9 +45,7 @@ func Main(release string) int {
 	started := time.Now()
 	run := func(do func(*plugin) error) func(*cni.Call) error {
 		return func(call *cni.Call) error {
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
-			defer cancel()
-			return (&plugin{ctx: ctx, started: started, call: call}).run(do)
+			return (&plugin{ctx: cni.Within(patience), started: started, call: call}).run(do)
 		}
 	}
 	front := &cni.Plugin{

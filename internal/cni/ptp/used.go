@@ -30,20 +30,13 @@ func usedBefore(a netip.Addr) (bool, error) {
 }
 
 func used(a netip.Addr, dir string) (bool, error) {
-	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOFOLLOW
-	fd, err := unix.Open(dir+"/"+usedFile, flags, 0o600)
-	if errors.Is(err, unix.ENOENT) {
-		if err = os.MkdirAll(dir, 0o755); err == nil {
-			fd, err = unix.Open(dir+"/"+usedFile, flags, 0o600)
-		}
-	}
+	fd, err := openUsed(dir)
 	if err != nil {
 		return false, err
 	}
 	defer unix.Close(fd)
-	b := a.As16()
 	h := uint64(0)
-	for _, x := range b {
+	for _, x := range a.As16() {
 		h = mix(h<<8 ^ uint64(x))
 	}
 	at, one := int64(h%usedBytes), []byte{0}
@@ -53,4 +46,33 @@ func used(a netip.Addr, dir string) (bool, error) {
 	one[0] = 1
 	_, err = unix.Pwrite(fd, one, at)
 	return false, err
+}
+
+func openUsed(dir string) (int, error) {
+	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOFOLLOW
+	fd, err := unix.Open(dir+"/"+usedFile, flags, 0o600)
+	if errors.Is(err, unix.ENOENT) {
+		if err = os.MkdirAll(dir, 0o755); err == nil {
+			fd, err = unix.Open(dir+"/"+usedFile, flags, 0o600)
+		}
+	}
+	return fd, err
+}
+
+// alone does something that no other call of the plugin does at the same time.
+func (p *plugin) alone(do func() error) error {
+	fd, err := openUsed(runDir)
+	if err != nil {
+		return fmt.Errorf("%s/%s: %w", runDir, usedFile, err)
+	}
+	defer unix.Close(fd) // with which the lock goes
+	for {
+		switch err := unix.Flock(fd, unix.LOCK_EX); err {
+		case nil:
+			return do()
+		case unix.EINTR:
+		default:
+			return fmt.Errorf("lock %s/%s: %w", runDir, usedFile, err)
+		}
+	}
 }

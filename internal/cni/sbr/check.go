@@ -39,6 +39,9 @@ func (s *session) check(c *config, key record.AttachmentKey) (differs []string, 
 	if s.view.Link(key.Interface) == nil {
 		return []string{"the interface is missing"}, nil
 	}
+	if err := s.readSteps(); err != nil {
+		return nil, err
+	}
 	a := s.records.Get(key)
 	if a == nil {
 		if s.own || c.VRF != "" {

@@ -147,24 +147,26 @@ func gateways(key string, v jsontext.Value) ([]netip.Addr, error) {
 // readHead reads what DEL needs, and what says where to log. Where only the latter is
 // wrong there is a configuration all the same: a delete can do without it, and without
 // all the rest, however wrong it is.
-func (p *plugin) readHead(call *cni.Call) (*config, error) {
-	c := &config{document: call.Config, network: call.Network, version: call.Version, Config: srcroute.Config{Own: p.own}, log: cni.Log{Level: cni.LogInfo}}
-	return c, cni.Read(c, "", c.document, logKeys)
+func (p *plugin) readHead(c *config, call *cni.Call) error {
+	c.document, c.network, c.version, c.Own, c.log.Level = call.Config, call.Network, call.Version, p.own, cni.LogInfo
+	return cni.Read(c, "", c.document, logKeys)
 }
 
 // readAll reads a whole configuration for the interface ifName.
 func (p *plugin) readAll(c *config, ifName string) error {
 	d := c.document
-	keys := slices.Concat(podKeys, netKeys)
 	if p.own {
-		if err := cni.Slip("", d, slices.Concat(keys, logKeys, otherKeys)); err != nil {
+		if err := cni.Slip("", d, slices.Concat(podKeys, netKeys, logKeys, otherKeys)); err != nil {
 			return err
 		}
 	}
-	if err := cni.Read(c, "", d, keys); err != nil {
+	err := cni.Read(c, "", d, podKeys)
+	if err == nil {
+		err = cni.Read(c, "", d, netKeys)
+	}
+	if err != nil {
 		return err
 	}
-	var err error
 	if c.fromPod, err = cni.Overrides(c, d, podKeys, c.allowed); err != nil {
 		return err
 	}

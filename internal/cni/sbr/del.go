@@ -87,6 +87,9 @@ const protocolBoot = 3
 // unrecorded are the rules `from ADDRESS lookup TABLE`, and no other selector, that no
 // attachment's record names. As viarule-sbr only those with its mark count.
 func (s *session) unrecorded(addrs map[netip.Addr]bool) ([]netstate.Rule, error) {
+	if err := s.readSteps(); err != nil {
+		return nil, err
+	}
 	named := map[netstate.Rule]bool{}
 	for i := range s.records.List {
 		for j := range s.records.List[i].Steps {
@@ -118,7 +121,7 @@ func (p *plugin) forget(key record.AttachmentKey) (did string, err error) {
 	}
 	did = "the namespace is gone"
 	for _, n := range list {
-		records, err := n.Attachments()
+		records, err := n.AttachmentHeads()
 		if err != nil {
 			return "", err
 		}
@@ -161,7 +164,7 @@ func (p *plugin) release(n record.Namespace, at record.Netns, keys []record.Atta
 	if err != nil {
 		return err
 	}
-	records, err := n.Attachments()
+	records, err := n.AttachmentHeads()
 	if err == nil {
 		for _, k := range keys {
 			records.Remove(k)

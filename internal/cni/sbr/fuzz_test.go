@@ -72,8 +72,8 @@ func parse(t *testing.T, p *plugin, stdin []byte, ifname string) {
 	if v := d["cniVersion"]; v.Kind() == jsontext.String {
 		call.Version = v.Text()
 	}
-	c, err := p.readHead(call)
-	if err == nil {
+	c := &config{}
+	if err = p.readHead(c, call); err == nil {
 		err = p.readAll(c, ifname)
 	}
 	if err != nil {

@@ -25,7 +25,7 @@ func (p *plugin) gc(c *config, _ *cni.Call) (did string, err error) {
 	removed := 0
 	var failed []error
 	for _, n := range list {
-		records, err := n.Attachments()
+		records, err := n.AttachmentHeads()
 		if err != nil {
 			failed = append(failed, err)
 			continue
@@ -66,7 +66,10 @@ func (p *plugin) sweep() {
 	start := p.started.Nanosecond()
 	for i := range min(sweepAtOnce, len(list)) {
 		n := list[(start/1000+i)%len(list)]
-		records, err := n.Attachments()
+		if n.Cookie() == p.entered {
+			continue // was there a moment ago
+		}
+		records, err := n.AttachmentHeads()
 		if err != nil || len(records.List) == 0 || !records.Netns.Gone() {
 			continue
 		}
@@ -75,7 +78,7 @@ func (p *plugin) sweep() {
 			continue
 		}
 		// Once more under the lock: a new pod may have its path back.
-		if records, err = n.Attachments(); err == nil && records.Netns.Gone() {
+		if records, err = n.AttachmentHeads(); err == nil && records.Netns.Gone() {
 			_ = lock.SaveAttachments(&record.Attachments{})
 		}
 		_ = lock.Unlock()

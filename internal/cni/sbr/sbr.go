@@ -8,11 +8,11 @@ package sbr
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/viarule/viarule/internal/cni"
+	"github.com/viarule/viarule/internal/kernel"
 	"github.com/viarule/viarule/internal/record"
 )
 
@@ -31,9 +31,11 @@ type plugin struct {
 	name  string // DropIn or Own
 	store record.Store
 
+	entered uint64 // cookie of the namespace that was entered last
 	ctx     context.Context
 	started time.Time
 	command string
+	enter   kernel.How
 	// ownNetns: the namespace may be the one that the program is in.
 	ownNetns bool
 	debug    bool     // keep writes
@@ -42,11 +44,10 @@ type plugin struct {
 
 // Main answers one call of the runtime, which says by environment and standard input
 // what it wants. name is by which name the program was called; every name but DropIn
-// counts as Own. It returns the exit status.
+// counts as Own. It returns the exit status. It must be called from a function init: see
+// kernel.Pinned.
 func Main(name, release string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	p := &plugin{own: name != DropIn, name: Own, store: record.Store{Dir: record.DefaultDir}, ctx: ctx, started: time.Now()}
+	p := &plugin{own: name != DropIn, name: Own, store: record.Store{Dir: record.DefaultDir}, enter: kernel.Pinned, ctx: cni.Within(patience), started: time.Now()}
 	if !p.own {
 		p.name = DropIn
 	}
@@ -56,28 +57,28 @@ func Main(name, release string) int {
 // front is what the runtime sees.
 func (p *plugin) front(release string) *cni.Plugin {
 	f := &cni.Plugin{
-		Versions: []string{"0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"},
-		About:    fmt.Sprintf("CNI %s plugin %s (viarule)\n\n%s", p.name, release, about),
-		Add: func(call *cni.Call) (*cni.Result, error) {
-			c, err := p.do(call, (*plugin).add)
-			if err != nil {
-				return nil, err
-			}
-			return c.prev, nil
-		},
+		Versions: []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"},
+		About:    "CNI " + p.name + " plugin " + release + " (viarule)\n\n" + about,
+		Add:      p.addAndAnswer,
+		Del:      func(call *cni.Call) error { return p.do(&config{}, call, (*plugin).del) },
+		Check:    func(call *cni.Call) error { return p.do(&config{}, call, (*plugin).check) },
+		GC:       func(call *cni.Call) error { return p.do(&config{}, call, (*plugin).gc) },
+		Status:   func(call *cni.Call) error { return p.do(&config{}, call, (*plugin).status) },
 	}
-	if !p.own {
+	if p.own {
 		// The reference plugin takes versions that know no chains, and says what is
 		// wrong with them later.
-		f.Versions = append([]string{"0.1.0", "0.2.0"}, f.Versions...)
-	}
-	for command, do := range map[*func(*cni.Call) error]verb{&f.Del: (*plugin).del, &f.Check: (*plugin).check, &f.GC: (*plugin).gc, &f.Status: (*plugin).status} {
-		*command = func(call *cni.Call) error {
-			_, err := p.do(call, do)
-			return err
-		}
+		f.Versions = f.Versions[2:]
 	}
 	return f
+}
+
+func (p *plugin) addAndAnswer(call *cni.Call) (*cni.Result, error) {
+	c := &config{}
+	if err := p.do(c, call, (*plugin).add); err != nil {
+		return nil, err
+	}
+	return c.prev, nil
 }
 
 const about = `A CNI meta plugin, which a container runtime calls. Put it into /opt/cni/bin, and into a
@@ -101,10 +102,11 @@ By hand:                    CNI_COMMAND=ADD CNI_CONTAINERID=ID CNI_NETNS=/run/ne
 // verb is what is done for a command; did says it in a few words, for the log.
 type verb func(*plugin, *config, *cni.Call) (did string, err error)
 
-// do does what a call asks, and logs what becomes of it.
-func (p *plugin) do(call *cni.Call, do verb) (*config, error) {
+// do reads the configuration of a call into c, does what it asks, and logs what becomes
+// of it.
+func (p *plugin) do(c *config, call *cni.Call, do verb) error {
 	p.command, p.ownNetns = call.Command, call.OwnNetns
-	c, err := p.readHead(call)
+	err := p.readHead(c, call)
 	p.debug = c.log.Level == cni.LogDebug
 	var did string
 	if err == nil || call.Command == "DEL" {
@@ -117,7 +119,7 @@ func (p *plugin) do(call *cni.Call, do verb) (*config, error) {
 		err = cni.Failed(strings.ToLower(call.Command), err)
 	}
 	c.log.Write(level, p.started, e)
-	return c, err
+	return err
 }
 
 // key is that of the attachment that a call is about.

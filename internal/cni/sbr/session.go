@@ -27,11 +27,11 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return err
 	}
-	enter := kernel.Enter
+	how := p.enter
 	if p.ownNetns {
-		enter = kernel.EnterAny
+		how |= kernel.OwnToo
 	}
-	ns, err := enter(path)
+	ns, err := kernel.Enter(path, how)
 	if err != nil {
 		return err
 	}
@@ -48,11 +48,12 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 	if err != nil {
 		return err
 	}
+	p.entered = cookie
 	if s.lock, err = p.store.Namespace(cookie).LockWait(p.ctx, p.name+" "+p.command); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.lock.Unlock()) }()
-	if s.records, err = s.lock.Namespace().Attachments(); err != nil {
+	if s.records, err = s.lock.Namespace().AttachmentHeads(); err != nil {
 		return err
 	}
 	s.records.Netns.Path = path
@@ -62,9 +63,12 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 	return work(s)
 }
 
-// write is the kernel's Apply.
+// readSteps reads what of the records an ADD can do without.
+func (s *session) readSteps() error { return s.lock.Namespace().ReadSteps(s.records) }
+
+// write is the kernel's Apply, behind look.
 func (s *session) write(changes []netstate.Change) (attempted int, failed []*netstate.ChangeError) {
-	attempted, failed = s.conn.Apply(s.ctx, changes)
+	attempted, failed = s.view.Apply(s.ctx, changes)
 	for i := 0; s.debug && i < attempted; i++ {
 		s.writes = append(s.writes, changes[i].String())
 	}
