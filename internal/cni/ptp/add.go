@@ -18,19 +18,13 @@ func (p *plugin) attachment() Attachment {
 	return Attachment{p.call.Network, p.call.ContainerID, p.call.IfName}
 }
 
-// ipam is the IPAM plugin of the configuration.
-func (p *plugin) ipam() (*ipam.Plugin, error) {
-	return ipam.Open(ipam.Call{Attachment: ipam.Attachment{ContainerID: p.call.ContainerID, IfName: p.call.IfName},
-		Network: p.call.Network, Args: p.call.Args, Path: p.call.Path, Stdin: p.call.Stdin, Config: p.call.Config})
-}
-
 // add joins the pod, or leaves nothing.
 func (p *plugin) add() (*cni.Result, error) {
 	a := p.attachment()
 	if err := errors.Join(p.config.read(p.call.Config), a.check()); err != nil {
 		return nil, err
 	}
-	addresses, err := p.ipam()
+	addresses, err := ipam.Open(p.call)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/viarule/viarule/internal/cni"
+	"github.com/viarule/viarule/internal/cni/ipam"
 	"github.com/viarule/viarule/internal/kernel"
 	"github.com/viarule/viarule/internal/netstate"
 )
@@ -39,7 +40,7 @@ func (p *plugin) check() error {
 	if err != nil {
 		return err
 	}
-	addresses, err := p.ipam()
+	addresses, err := ipam.Open(p.call)
 	if err == nil {
 		err = addresses.Check(p.ctx)
 	}

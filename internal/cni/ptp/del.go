@@ -3,6 +3,7 @@ package ptp
 import (
 	"errors"
 
+	"github.com/viarule/viarule/internal/cni/ipam"
 	"github.com/viarule/viarule/internal/kernel"
 )
 
@@ -34,7 +35,7 @@ func (p *plugin) release() error {
 	if !p.call.Config.Has("ipam") {
 		return nil
 	}
-	addresses, err := p.ipam()
+	addresses, err := ipam.Open(p.call)
 	if err == nil {
 		err = addresses.Del(p.ctx)
 	}

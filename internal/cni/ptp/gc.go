@@ -44,7 +44,7 @@ func (p *plugin) gc() error {
 		gone[v.Links[i].Name] = true
 		removed++
 	}
-	failed = append(failed, p.gcNft(host, func(link string) bool { return v.Link(link) != nil && !gone[link] }), p.gcAddresses(valid))
+	failed = append(failed, p.gcNft(host, func(link string) bool { return v.Link(link) != nil && !gone[link] }), p.gcAddresses())
 	p.did = fmt.Sprintf("removed %d veths", removed)
 	return errors.Join(failed...)
 }
@@ -80,14 +80,10 @@ func (p *plugin) gcNft(host *kernel.Conn, there func(link string) bool) error {
 	return errors.Join(failed...)
 }
 
-func (p *plugin) gcAddresses(valid []cni.GCAttachment) error {
-	addresses, err := p.ipam()
+func (p *plugin) gcAddresses() error {
+	addresses, err := ipam.Open(p.call)
 	if err != nil {
 		return err
 	}
-	var list []ipam.Attachment
-	for _, a := range valid {
-		list = append(list, ipam.Attachment{ContainerID: a.ContainerID, IfName: a.IfName})
-	}
-	return addresses.GC(p.ctx, list)
+	return addresses.GC(p.ctx)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/viarule/viarule/internal/cni"
+	"github.com/viarule/viarule/internal/cni/ipam"
 	"github.com/viarule/viarule/internal/kernel"
 )
 
@@ -12,7 +13,7 @@ func (p *plugin) status() error {
 	if err := p.usable(); err != nil {
 		return &cni.Error{Code: cni.CodeNotAvailable, Msg: "the plugin cannot work here: " + err.Error()}
 	}
-	addresses, err := p.ipam()
+	addresses, err := ipam.Open(p.call)
 	if err != nil {
 		return err
 	}
