@@ -37,7 +37,9 @@ func (b *builder) buildAccepts() {
 	for i := range b.want.Forward {
 		f := &b.want.Forward[i]
 		for j := range b.facts.State.Forward {
-			b.acceptIn(f, &b.facts.State.Forward[j])
+			if c := &b.facts.State.Forward[j]; !c.Dormant {
+				b.acceptIn(f, c)
+			}
 		}
 		for j := range b.facts.Around.LegacyForward {
 			b.legacy(f, &b.facts.Around.LegacyForward[j])
@@ -60,9 +62,15 @@ func (b *builder) acceptIn(f *Forward, c *netstate.ForwardChain) {
 	}
 	blocked := false
 	for _, a := range sides {
-		end, ends := c.Ends(placeOf(c, &a))
-		if c.Drop && !(ends && end.Op == netstate.NftAccept) {
+		place := placeOf(c, &a)
+		end, ends := c.Ends(place)
+		switch needed := c.Drop && !(ends && end.Op == netstate.NftAccept); {
+		case needed && !c.Owned:
 			b.want.Accepts = append(b.want.Accepts, Accept{a, f.Origin})
+		case needed && place == len(c.Rules) && !blocked:
+			blocked = true
+			b.want.Blocked = append(b.want.Blocked, Blocked{Object: "chain " + c.NftName.String(), Origin: f.Origin, What: fmt.Sprintf(
+				"it drops by its policy what is forwarded, and its table belongs to a program that runs (flags owner), so that only that one can write there: have it add `iifname %q accept` and `oifname %q accept`", f.Links, f.Links)})
 		}
 		if ends && end.Loses(c) && !blocked {
 			blocked = true

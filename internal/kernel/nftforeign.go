@@ -15,6 +15,7 @@ import (
 // NFTA_MATCH_* and NFTA_TARGET_*: iptables' own matches and targets in nftables.
 const (
 	nftaCompatName = 1
+	nftaCompatRev  = 2
 	nftaCompatInfo = 3
 )
 
@@ -67,6 +68,16 @@ func foreignStmt(e []expression) (netstate.NftStmt, int) {
 	}
 	attrs := readAttrs(e[0].data)
 	switch e[0].name {
+	case "match":
+		if s, ok := compatState(attrs); ok {
+			return s, 1
+		}
+	case "ct":
+		if len(e) > 2 && e[1].name == "bitwise" && e[2].name == "cmp" {
+			if s, ok := foreignState(attrs, readAttrs(e[1].data), readAttrs(e[2].data)); ok {
+				return s, 3
+			}
+		}
 	case "reject":
 		return netstate.NftStmt{Op: netstate.NftReject}, 1
 	case "immediate":
@@ -105,6 +116,37 @@ func foreignVerdict(v attrList) (netstate.NftStmt, bool) {
 		s.Op, s.Name = netstate.NftGoto, v.text(unix.NFTA_VERDICT_CHAIN)
 	}
 	return s, s.Op != netstate.NftUnknown
+}
+
+const knownStates = netstate.CtInvalid | netstate.CtEstablished | netstate.CtRelated | netstate.CtNew | netstate.CtUntracked
+
+// foreignState reads `ct state a,b`: the bit of the packet's state is one of some.
+func foreignState(ct, bits, cmp attrList) (netstate.NftStmt, bool) {
+	register := ct.get(unix.NFTA_CT_DREG)
+	mask := native32(bits.value(unix.NFTA_BITWISE_MASK))
+	ok := ct.get(unix.NFTA_CT_KEY) != nil && ct.be(unix.NFTA_CT_KEY) == unix.NFT_CT_STATE && ct.get(unix.NFTA_CT_DIRECTION) == nil && register != nil &&
+		bytes.Equal(register, bits.get(unix.NFTA_BITWISE_SREG)) && bytes.Equal(register, bits.get(unix.NFTA_BITWISE_DREG)) && bytes.Equal(register, cmp.get(unix.NFTA_CMP_SREG)) &&
+		bits.be(nftaBitwiseOp) == 0 && bytes.Equal(bits.value(unix.NFTA_BITWISE_XOR), make([]byte, 4)) && mask != 0 && mask&^knownStates == 0 &&
+		cmp.be(unix.NFTA_CMP_OP) == unix.NFT_CMP_NEQ && bytes.Equal(cmp.value(unix.NFTA_CMP_DATA), make([]byte, 4))
+	return netstate.NftStmt{Op: netstate.NftCtState, Mark: netstate.Mark{Mask: mask}}, ok
+}
+
+// compatState reads iptables' `-m conntrack --ctstate A,B` and nothing more: struct
+// xt_conntrack_mtinfo2 and 3 (include/uapi/linux/netfilter/xt_conntrack.h) say in
+// match_flags what else is asked. It has nft's bits for the first four states only.
+func compatState(match attrList) (netstate.NftStmt, bool) {
+	const (
+		flags, inverted, states = 146, 148, 150
+		byState, alias          = 1, 1 << 13 // XT_CONNTRACK_STATE, and that -m state asked
+		common                  = netstate.CtInvalid | netstate.CtEstablished | netstate.CtRelated | netstate.CtNew
+	)
+	info := match.get(nftaCompatInfo)
+	if rev := match.be(nftaCompatRev); match.text(nftaCompatName) != "conntrack" || rev != 2 && rev != 3 || len(info) < states+2 {
+		return netstate.NftStmt{}, false
+	}
+	mask := uint32(native.Uint16(info[states:]))
+	ok := native.Uint16(info[flags:])&^alias == byState && native.Uint16(info[inverted:])&^alias == 0 && mask != 0 && mask&^common == 0
+	return netstate.NftStmt{Op: netstate.NftCtState, Mark: netstate.Mark{Mask: mask}}, ok
 }
 
 // foreignLink reads a comparison with a link's name. A name that ends with a NUL is

@@ -41,7 +41,10 @@ func (c *Conn) forward(ctx context.Context) ([]netstate.ForwardChain, error) {
 		if err != nil {
 			return nil, err
 		}
-		if list, err = n.forwardBases(ctx); err != nil {
+		if list, err = n.forwardBases(ctx); err == nil {
+			err = n.forwardTables(ctx, list)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("read the forward chains of nftables: %w", err)
 		}
 		for i := range list {
@@ -74,6 +77,22 @@ func (c *Conn) forwardBases(ctx context.Context) ([]netstate.ForwardChain, error
 		return cmp.Or(strings.Compare(a.Family, b.Family), strings.Compare(a.Table, b.Table), strings.Compare(a.Chain, b.Chain))
 	})
 	return list, err
+}
+
+// NFT_TABLE_F_OWNER, Linux 5.12.
+const nftTableOwner = 2
+
+// forwardTables adds what the flags of the chains' tables say.
+func (c *Conn) forwardTables(ctx context.Context, list []netstate.ForwardChain) error {
+	return c.nftListAll(ctx, "tables", unix.NFT_MSG_GETTABLE, unix.NFT_MSG_NEWTABLE, func(family uint8, a attrList) error {
+		flags := a.be(unix.NFTA_TABLE_FLAGS)
+		for i := range list {
+			if f := &list[i]; f.Family == nftFamily(family) && f.Table == a.text(unix.NFTA_TABLE_NAME) {
+				f.Dormant, f.Owned = flags&unix.NFT_TABLE_F_DORMANT != 0, flags&nftTableOwner != 0
+			}
+		}
+		return nil
+	})
 }
 
 // decodeForward reads a chain; nil where it is no base chain at the hook forward that

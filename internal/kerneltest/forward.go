@@ -17,7 +17,7 @@ const (
 forward chain inet foreign passing priority 5 policy accept
 forward chain ip filter FORWARD priority 0 policy drop
 forward rule iifname "eth0" oifname != "eth1" accept
-forward rule unknown ct . unknown bitwise . unknown cmp . accept comment "somebody else's"
+forward rule ct state established,related accept comment "somebody else's"
 forward rule jump USER
 forward rule iifname "v*" unknown payload . unknown cmp . drop
 forward rule oifname "docker0" jump DOCKER
@@ -38,7 +38,7 @@ table ip filter {
 	chain FORWARD {
 		type filter hook forward priority filter; policy drop;
 		iifname "eth0" oifname != "eth1" counter accept
-		ct state established accept comment "somebody else's"
+		ct state related,established accept comment "somebody else's"
 		log counter jump USER
 		iifname "v*" ip saddr 10.9.9.9 drop
 		oifname "docker0" jump DOCKER

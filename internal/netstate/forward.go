@@ -14,7 +14,11 @@ type ForwardChain struct {
 	NftName
 	Priority int32
 	Drop     bool // its policy is drop, not accept
-	Rules    []ForwardRule
+	Dormant  bool // its table is switched off (flags dormant): no packet meets it
+	// Owned says that the table belongs to a process that runs (flags owner): the
+	// kernel lets nobody else write there.
+	Owned bool
+	Rules []ForwardRule
 	// Subs are the chains that the rules lead to by a jump or goto without any
 	// condition, directly or by one of them, sorted by name. Those behind a
 	// condition are not read.
@@ -163,50 +167,71 @@ func (e *Ending) Loses(c *ForwardChain) bool {
 // Ends finds the first of the rules before place n that ends the chain for every
 // packet that gets to it. A rule that has any condition ends it for none.
 func (c *ForwardChain) Ends(n int) (e Ending, ok bool) {
+	subs := endings{c: c, of: map[string]ending{}}
 	for i := range c.Rules[:min(n, len(c.Rules))] {
-		if op, where := c.ends(&c.Rules[i], 0); op != 0 {
-			return Ending{i, op, fmt.Sprintf("rule %d of the chain %s (%s)", i+1, c.NftName, where)}, true
+		if in := subs.rule(&c.Rules[i]); in.op != 0 {
+			return Ending{i, in.op, fmt.Sprintf("rule %d of the chain %s (%s)", i+1, c.NftName, in.where)}, true
 		}
 	}
 	return Ending{}, false
 }
 
-// maxForwardJumps is NFT_JUMP_STACK_SIZE.
-const maxForwardJumps = 16
+// ending says what becomes of every packet that gets to a rule, or into a chain, and
+// which rule does that; op is 0 where it may go on.
+type ending struct {
+	op    NftOp
+	where string
+}
 
-// ends says what becomes of every packet that gets to a rule; 0: it may go on.
-func (c *ForwardChain) ends(r *ForwardRule, depth int) (op NftOp, where string) {
-	if len(r.Rule) != 1 || depth > maxForwardJumps {
-		return 0, ""
+// endings remembers those of the chains that a chain leads to: many rules may lead to
+// one, and who wrote a snapshot by hand may have them lead in circles.
+type endings struct {
+	c  *ForwardChain
+	of map[string]ending
+}
+
+func (e *endings) rule(r *ForwardRule) ending {
+	if len(r.Rule) != 1 {
+		return ending{}
 	}
 	s := &r.Rule[0]
 	switch s.Op {
 	case NftAccept, NftDrop, NftReject, NftReturn:
-		return s.Op, r.Rule.String()
+		return ending{s.Op, r.Rule.String()}
 	case NftJump, NftGoto:
 	default:
-		return 0, ""
+		return ending{}
 	}
-	// A goto does not come back here, but to where a jump led away from.
-	op, where = 0, s.String()
-	if s.Op == NftGoto {
-		op = NftReturn
+	in, known := e.chain(s.Name)
+	switch {
+	case !known:
+		return ending{} // not read: it may do anything
+	case in.op != 0 && in.op != NftReturn:
+		return ending{in.op, fmt.Sprintf("%s, where %s", s, in.where)}
+	case s.Op == NftGoto:
+		// It does not come back here, but to where a jump led away from.
+		return ending{NftReturn, s.String()}
 	}
-	i := slices.IndexFunc(c.Subs, func(f ForwardSub) bool { return f.Name == s.Name })
+	return ending{}
+}
+
+func (e *endings) chain(name string) (ending, bool) {
+	if in, seen := e.of[name]; seen {
+		return in, true
+	}
+	i := slices.IndexFunc(e.c.Subs, func(f ForwardSub) bool { return f.Name == name })
 	if i < 0 {
-		return 0, "" // not read: it may accept
+		return ending{}, false
 	}
-	for j := range c.Subs[i].Rules {
-		in, why := c.ends(&c.Subs[i].Rules[j], depth+1)
-		switch in {
-		case 0:
-			continue
-		case NftReturn:
-			return op, where
+	e.of[name] = ending{} // in a circle nothing ends
+	for j := range e.c.Subs[i].Rules {
+		if in := e.rule(&e.c.Subs[i].Rules[j]); in.op != 0 {
+			in.where = fmt.Sprintf("rule %d is %s", j+1, in.where)
+			e.of[name] = in
+			break
 		}
-		return in, fmt.Sprintf("%s, where rule %d is %s", where, j+1, why)
 	}
-	return op, where
+	return e.of[name], true
 }
 
 // changeForward appends an accept to its chain, or takes the last copy of it away.

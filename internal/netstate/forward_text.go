@@ -32,7 +32,10 @@ func (a *Accept) append(b []byte) []byte {
 	if a.Out != "" {
 		b = appendKeyWord(b, " oifname ", a.Out)
 	}
-	return appendKeyWord(b, " comment ", a.Comment)
+	if a.Comment != "" {
+		b = appendKeyWord(b, " comment ", a.Comment)
+	}
+	return b
 }
 
 // ParseAccept reads what Accept.String writes.
@@ -81,11 +84,18 @@ func (p *parser) nftName() NftName {
 func (c *ForwardChain) appendLines(b []byte) []byte {
 	b = c.NftName.append(append(b, "forward chain "...))
 	b = strconv.AppendInt(append(b, " priority "...), int64(c.Priority), 10)
-	policy := " policy accept\n"
+	policy := " policy accept"
 	if c.Drop {
-		policy = " policy drop\n"
+		policy = " policy drop"
 	}
-	b = appendForwardRules(append(b, policy...), c.Rules)
+	b = append(b, policy...)
+	if c.Dormant {
+		b = append(b, " dormant"...)
+	}
+	if c.Owned {
+		b = append(b, " owned"...)
+	}
+	b = appendForwardRules(append(b, '\n'), c.Rules)
 	for i := range c.Subs {
 		b = append(appendKeyWord(b, "forward sub ", c.Subs[i].Name), '\n')
 		b = appendForwardRules(b, c.Subs[i].Rules)
@@ -147,6 +157,8 @@ func (p *parser) forwardChain() ForwardChain {
 	if c.Drop = p.accept("drop"); !c.Drop {
 		p.expect("accept")
 	}
+	c.Dormant = p.accept("dormant")
+	c.Owned = p.accept("owned")
 	return c
 }
 
@@ -164,4 +176,38 @@ func (p *parser) forwardRule() ForwardRule {
 		r.Rule = append(r.Rule, p.nftStmt(w))
 	}
 	return r
+}
+
+// What connection tracking thinks of a packet, as a bit (NF_CT_STATE_BIT).
+const (
+	CtInvalid     uint32 = 1
+	CtEstablished uint32 = 2
+	CtRelated     uint32 = 4
+	CtNew         uint32 = 8
+	CtUntracked   uint32 = 64
+)
+
+var ctStates = names{
+	{CtInvalid, "invalid"}, {CtEstablished, "established"}, {CtRelated, "related"}, {CtNew, "new"}, {CtUntracked, "untracked"},
+}
+
+func ctStateText(bits uint32) string {
+	var words []string
+	for bit := uint32(1); bit != 0; bit <<= 1 {
+		if bits&bit != 0 {
+			words = append(words, string(ctStates.append(nil, bit)))
+		}
+	}
+	return strings.Join(words, ",")
+}
+
+func (p *parser) ctState() (bits uint32) {
+	for w := range strings.SplitSeq(p.arg("state"), ",") {
+		bit, ok := ctStates.num(w)
+		if !ok && p.err == nil {
+			p.failf("%q is no state of a connection", w)
+		}
+		bits |= bit
+	}
+	return bits
 }

@@ -118,6 +118,7 @@ const (
 	NftAccept                   // accept
 	NftReject                   // reject, with whatever answer
 	NftGoto                     // goto Name
+	NftCtState                  // ct state established,related: one of the bits of Mark.Mask
 )
 
 // Equal says whether the two tables are the same to the last statement.

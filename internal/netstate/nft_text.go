@@ -182,6 +182,8 @@ func (s NftStmt) String() string {
 		return "reject"
 	case NftGoto:
 		return "goto " + word(s.Name)
+	case NftCtState:
+		return "ct state " + ctStateText(s.Mark.Mask)
 	}
 	name, attrs, _ := strings.Cut(s.Unknown, "\x00")
 	return "unknown " + word(name) + " " + hex.EncodeToString([]byte(attrs)) + "."
@@ -355,6 +357,8 @@ func (p *parser) nftStmt(w string) NftStmt {
 		return p.nftDAddr(w)
 	case "ct":
 		switch {
+		case p.accept("state"):
+			return NftStmt{Op: NftCtState, Mark: Mark{Mask: p.ctState()}}
 		case p.accept("original"):
 			ip := p.arg("original")
 			p.expect("daddr")

@@ -19,11 +19,15 @@ func acceptRA(dev string) string { return "net/ipv6/conf/" + dev + "/accept_ra" 
 
 func linkForwarding6(dev string) string { return "net/ipv6/conf/" + dev + "/forwarding" }
 
-// RelevantSysctls are the sysctls whose values Lower wants to know.
+// RelevantSysctls are the sysctls whose values Lower wants to know. Those of pods'
+// links, which may be many, are not among them: other hosts are not behind these.
 func RelevantSysctls(s *netstate.State) []string {
 	keys := []string{forwarding6}
 	for i := range s.Links {
 		dev := s.Links[i].Name
+		if s.Links[i].Loopback || s.Links[i].Kind == "veth" && strings.HasPrefix(dev, "via") {
+			continue
+		}
 		keys = append(keys, conf4(dev), linkForwarding6(dev), acceptRA(dev))
 	}
 	return keys

@@ -244,7 +244,7 @@ func (r *run) forward(d *fib.Decision, passed []Way, refused *Answer) {
 		r.drop(TimeExceeded, "its TTL of 1 ends here")
 		return
 	}
-	if !r.hook(Forward) {
+	if !r.hook(Forward) || !r.others() {
 		return
 	}
 	r.a.Verdict = Forwarded

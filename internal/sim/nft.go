@@ -63,20 +63,18 @@ func (r *run) hook(h Hook) bool {
 // has none.
 func (r *run) translate(h Hook, chain string) bool {
 	in := "table inet " + netstate.NftTableObjects + " chain " + chain
-	ways := []Way{r.a.Way}
-	if len(r.a.Ways) > 0 {
-		ways = r.a.Ways
+	ways := []*Way{&r.a.Way}
+	for i := range r.a.Ways {
+		ways = append(ways, &r.a.Ways[i])
 	}
 	for _, way := range ways {
-		from := r.w.fib.Masquerade(way.Dev, way.Via, r.p.To)
-		if !from.IsValid() {
+		way.Source = r.w.fib.Masquerade(way.Dev, way.Via, r.p.To)
+		if !way.Source.IsValid() {
 			r.drop(NoSource, "viarule's chain %s gives it an address of this host as its source, and there is none for %s (masquerade)", chain, way.Dev)
 			return false
 		}
-		note := fmt.Sprintf("it leaves by %s with the source %s (masquerade)", way.Dev, from)
-		r.a.Notes = append(r.a.Notes, note)
-		r.step(h, "nat", in, text(note))
 	}
+	r.step(h, "nat", in, func() string { return fmt.Sprintf("masquerade: by %s with the source %s", r.a.Dev, r.a.Source) })
 	return true
 }
 
@@ -129,8 +127,10 @@ func (r *run) rule(rule netstate.NftRule, depth int) (f fate, ended bool) {
 			return goesOn, true
 		case netstate.NftDrop:
 			return drops, true
-		case netstate.NftUnknown:
-			r.doubt("a rule of table inet " + netstate.NftTableObjects + " has an expression that viarule does not know")
+		case netstate.NftUnknown,
+			// These viarule writes into chains of others only.
+			netstate.NftOIFName, netstate.NftNotOIF, netstate.NftIIFPrefix, netstate.NftOIFPrefix, netstate.NftAccept, netstate.NftReject, netstate.NftGoto, netstate.NftCtState:
+			r.doubt("a rule of table inet " + netstate.NftTableObjects + " has an expression that viarule does not write there")
 			return goesOn, false
 		default:
 			if !r.matches(s) {

@@ -306,7 +306,7 @@ func differs(a *sim.Answer, f fate) string {
 		if ways == nil {
 			ways = []sim.Way{a.Way}
 		}
-		if f.delivered || !slices.ContainsFunc(ways, func(w sim.Way) bool { return w.Dev == f.dev }) {
+		if f.delivered || !slices.ContainsFunc(ways, func(w sim.Way) bool { return w.Dev == f.dev && (w.Source == f.from || !w.Source.IsValid()) }) {
 			return fmt.Sprintf("forwarded by %v, the kernel %+v", ways, f)
 		}
 	}

@@ -33,6 +33,7 @@ type World struct {
 	nft     map[string][]*netstate.NftChain
 	chains  map[string]*netstate.NftChain
 	maps    map[string]*netstate.NftMap
+	forward []*netstate.ForwardChain // of others, by priority
 	filters []string
 }
 
@@ -66,6 +67,7 @@ func New(in *Input) *World {
 		w.realms = w.realms || r.Realms != 0 || r.Hop.Realms != 0
 	}
 	w.addNft()
+	w.addForward()
 	return w
 }
 
@@ -183,6 +185,7 @@ const (
 	NoIPv6              // disable_ipv6
 	OwnFilter           // viarule's own nftables table drops it (reversePathFilter: Exempt)
 	Refused             // the kernel refuses to send it (fib.Invalid)
+	ForeignFilter       // a forward chain of somebody else's drops it
 	NoSource            // viarule's own nftables table has no source for it (masquerade)
 	NotToAnyone         // no socket may have it: multicast and broadcast by a wrong link
 )
@@ -191,7 +194,7 @@ const (
 type Way struct {
 	Dev    string
 	Via    netip.Addr
-	Source netip.Addr // of a packet that is made here
+	Source netip.Addr // of a packet that is made here, or that viarule masquerades
 }
 
 // Answer is what becomes of a packet.

@@ -230,23 +230,19 @@ func (v *validator) checkPodNetworks() {
 		for j, p := range o.Pods.PodCIDRs {
 			networks = append(networks, podPlace{p.Prefix, len(networks), func() spot { return podSpot(o, j) }, o})
 		}
+		own := newPrefixIndex(o.Pods.PodCIDRs)
 		for n := range o.Pods.Nodes {
 			for j, p := range o.Pods.Nodes[n].PodCIDRs {
-				ofNodes = append(ofNodes, podPlace{p.Prefix, len(ofNodes), func() spot { return nodePrefixSpot(o, n, j) }, o})
+				// Of one that is in no network of its object, checkNodePrefix has told.
+				if p.IsValid() && own.covers(p.Prefix) >= 0 {
+					ofNodes = append(ofNodes, podPlace{p.Prefix, len(ofNodes), func() spot { return nodePrefixSpot(o, n, j) }, o})
+				}
 			}
 		}
 	}
 	v.checkApart(networks, "pods of two networks could not be told apart: leave one of them out, or write smaller ones")
-	v.checkApart(slices.DeleteFunc(ofNodes, func(p podPlace) bool { return !v.inOwnNetwork(p) }), "a pod is on one node: give each node its own prefix")
+	v.checkApart(ofNodes, "a pod is on one node: give each node its own prefix")
 	v.checkForeignAddresses(networks)
-}
-
-// inOwnNetwork says whether the prefix of a node is in a network of its own object: of
-// one that is not, checkNodePrefix has told.
-func (v *validator) inOwnNetwork(p podPlace) bool {
-	return p.IsValid() && slices.ContainsFunc(p.obj.Pods.PodCIDRs, func(n PodPrefix) bool {
-		return n.IsValid() && n.Bits() <= p.Bits() && n.Contains(p.Addr())
-	})
 }
 
 // checkApart finds prefixes that hold one another. Sorted by address and length, a
