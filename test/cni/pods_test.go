@@ -305,6 +305,22 @@ func TestPodsComeAndGo(t *testing.T) {
 	c.everyone(t, "a1", "a3", "b1", "b2")
 }
 
+// TestPodsMasquerade: what pods send to a host that knows no way to them has the address of
+// their node, and what they send to each other and to nodes has their own.
+func TestPodsMasquerade(t *testing.T) {
+	c := newCluster(t)
+	for _, node := range []string{"node1", "node2"} {
+		apply(t, node, podNetwork("192.0.2.2", "2001:db8::2")+"  masquerade: Outside\n")
+	}
+	for f, to := range lanAddresses["other"] {
+		leaves(t, "a1", "", to, "other saw "+lanAddresses["node1"][f])
+		if got, err := ask(t, "b1", "tcp", "", to); err != nil || !strings.HasPrefix(got, "other saw ") || strings.HasSuffix(got, c.addresses["b1"][f]) {
+			t.Errorf("b1 asks other, %s: %q, %v", to, got, err)
+		}
+	}
+	c.everyone(t, all...)
+}
+
 // TestNodeMoves: a node's pods are behind another address of it from now on. Of what one
 // pod sends to another all the time nothing is lost.
 func TestNodeMoves(t *testing.T) {
