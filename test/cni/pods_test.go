@@ -229,9 +229,9 @@ func TestPods(t *testing.T) {
 			t.Errorf("status after delete: %s", out)
 		}
 	}
-	for _, to := range c.of("a2") {
-		isDropped(t, "a1", "node1", to)
-	}
+	// Not so IPv6: where net/ipv6/conf/all/forwarding is put back to 0, it does not come
+	// as far as to the chain.
+	isDropped(t, "a1", "node1", c.addresses["a2"][0])
 	for _, p := range clusterPods {
 		podCall(p.name, p.node, "DEL").in(t, p.node)
 	}
