@@ -11,6 +11,7 @@ import (
 // Pair is a veth pair of which one end is made in another namespace.
 type Pair struct {
 	Name, MAC     string // of the end in the Conn's namespace
+	Alias         string // of that end; empty: none
 	Peer, PeerMAC string // of the end in the other one
 	MTU           uint32 // of both; 0: the kernel's default
 }
@@ -54,8 +55,10 @@ const (
 
 // CreatePair makes a veth pair, with both ends down and the peer already in the
 // namespace that the caller has entered: to make it here and move it there takes the
-// kernel a grace period of RCU more. It takes one send, which no signal ends half-way. The
-// error is EEXIST where one of the names is taken; it does not say which.
+// kernel a grace period of RCU more. It takes one send, which no signal ends half-way: there
+// is no moment without the alias. The error is EEXIST where one of the names is taken; it does
+// not say which. A link that has Name already gets the alias then, so Name should be one that
+// nobody else has.
 func (c *Conn) CreatePair(ctx context.Context, p Pair, peer *Namespace) (Ends, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,6 +72,9 @@ func (c *Conn) CreatePair(ctx context.Context, p Pair, peer *Namespace) (Ends, e
 func (c *Conn) createPair(ctx context.Context, p *Pair, peer *Namespace) (e Ends, err error) {
 	if err := errors.Join(linkName(p.Name), linkName(p.Peer)); err != nil {
 		return e, err
+	}
+	if len(p.Alias) >= maxAlias {
+		return e, fmt.Errorf("the alias has %d bytes, more than %d: %w", len(p.Alias), maxAlias-1, unix.EINVAL)
 	}
 	near, err := endAttrs(nil, p.Name, p.MAC, p.MTU)
 	if err != nil {
@@ -91,6 +97,9 @@ func (c *Conn) createPair(ctx context.Context, p *Pair, peer *Namespace) (e Ends
 	s.add(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, create, "")
 	s.add(unix.RTM_GETLINK, 0, get, "")
 	s.add(unix.RTM_GETNETCONF, 0, all, "")
+	if p.Alias != "" {
+		s.add(unix.RTM_NEWLINK, 0, put(putString(make([]byte, linkHeader), unix.IFLA_IFNAME, p.Name), unix.IFLA_IFALIAS, []byte(p.Alias)), "")
+	}
 	found, refused, err := c.setup(ctx, &s)
 	if err != nil {
 		return e, err
@@ -104,8 +113,10 @@ func (c *Conn) createPair(ctx context.Context, p *Pair, peer *Namespace) (e Ends
 			return e, r.err
 		case 1:
 			return e, fmt.Errorf("look it up: %w", r.err)
+		case 2: // a kernel without IPv6 has no answer
+		default:
+			return e, fmt.Errorf("set the alias: %w", r.err)
 		}
-		// RTM_GETNETCONF: a kernel without IPv6 has no answer.
 	}
 	if err := e.read(found[1]); err != nil {
 		return e, err
@@ -118,6 +129,9 @@ func (c *Conn) createPair(ctx context.Context, p *Pair, peer *Namespace) (e Ends
 
 // netconfAll is NETCONFA_IFINDEX_ALL, -1.
 const netconfAll = 0xffffffff
+
+// maxAlias is IFALIASZ, with the NUL.
+const maxAlias = 256
 
 func endAttrs(b []byte, name, mac string, mtu uint32) ([]byte, error) {
 	b = putString(b, unix.IFLA_IFNAME, name)

@@ -57,13 +57,13 @@ func TestPair(t *testing.T) {
 	netnstest.New(t, netnstest.Mounts())
 	// Another number of links on each side, so that one end's number is not the other's.
 	netnstest.IP(t, "link add x type veth peer name y")
-	host, pod, e := newPair(t, kernel.Pair{Name: "via1", MAC: pairMAC, Peer: "eth0", PeerMAC: pairPeerMAC, MTU: 1400})
+	host, pod, e := newPair(t, kernel.Pair{Name: "via1", MAC: pairMAC, Alias: "viarule:ptp/n/c/eth0", Peer: "eth0", PeerMAC: pairPeerMAC, MTU: 1400})
 	if e.IPv6 == nil || e.IPv6.Forwarding || e.IPv6.Disabled || e.ForwardsIPv6 {
 		t.Errorf("%+v, %+v", e, e.IPv6)
 	}
 	onHost, inPod := kernel.Setup{Dev: "via1", Index: e.Index}, kernel.Setup{Dev: "eth0", Index: e.PeerIndex}
 	v4, v6 := netip.MustParsePrefix("10.1.0.5/32"), netip.MustParsePrefix("2001:db8::5/128")
-	onHost.LinkConf(kernel.LinkConf{Alias: "viarule:ptp/n/c/eth0", NoLinkLocal: true, HasIPv6: true, Router: true})
+	onHost.LinkConf(kernel.LinkConf{NoLinkLocal: true, HasIPv6: true, Router: true})
 	onHost.LinkUp()
 	for _, p := range []netip.Prefix{v4, v6} {
 		r := netstate.Route{Family: netstate.FamilyOf(p.Addr()), To: p, Table: netstate.TableMain, Type: netstate.RouteUnicast, Protocol: netstate.ProtocolCNI}
@@ -145,7 +145,6 @@ func TestSetupRefusals(t *testing.T) {
 		t.Errorf("the neighbours are %v, %v", kept, err)
 	}
 	bad := kernel.Setup{Dev: "via1", Index: e.Index}
-	bad.LinkConf(kernel.LinkConf{Alias: strings.Repeat("x", 256)})
 	bad.Neigh(netip.MustParseAddr("10.1.0.5"), "no MAC")
 	if _, err := host.Setup(context.Background(), &bad); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("what cannot be said: %v", err)

@@ -52,7 +52,6 @@ func (s *Setup) up(dev string, index int) {
 
 // LinkConf is what Setup.LinkConf sets of a link.
 type LinkConf struct {
-	Alias string // empty: as it is
 	// NoLinkLocal: the kernel gives it no link-local address of IPv6 by itself (addr_gen_mode
 	// none). Nothing is set where HasIPv6 is false: a kernel without IPv6 refuses it.
 	NoLinkLocal, HasIPv6 bool
@@ -66,12 +65,6 @@ type LinkConf struct {
 func (s *Setup) LinkConf(c LinkConf) {
 	b := make([]byte, linkHeader)
 	native.PutUint32(b[4:], uint32(s.Index))
-	if c.Alias != "" {
-		b = put(b, unix.IFLA_IFALIAS, []byte(c.Alias))
-		if len(c.Alias) >= maxAlias {
-			s.fail("set the alias", fmt.Errorf("%q has %d bytes, more than %d: %w", c.Alias, len(c.Alias), maxAlias-1, unix.EINVAL))
-		}
-	}
 	six := c.NoLinkLocal && c.HasIPv6
 	if c.Router || six {
 		b = nest(b, unix.IFLA_AF_SPEC, func(b []byte) []byte {
@@ -91,11 +84,8 @@ func (s *Setup) LinkConf(c LinkConf) {
 			return b
 		})
 	}
-	s.add(unix.RTM_NEWLINK, 0, b, fmt.Sprintf("ip link set %s alias %q", s.Dev, c.Alias))
+	s.add(unix.RTM_NEWLINK, 0, b, "ip link set "+s.Dev+" addrgenmode none")
 }
-
-// maxAlias is IFALIASZ, with the NUL.
-const maxAlias = 256
 
 // Addr gives the link an address that nothing checks for duplicates; its prefix is not
 // made a route.

@@ -272,6 +272,27 @@ func TestPtpKilled(t *testing.T) {
 	}
 }
 
+// TestPtpKilledThenCollected: GC cleans up after a killed ADD as DEL does.
+func TestPtpKilledThenCollected(t *testing.T) {
+	newPtpHost(t)
+	c := ptpCall("c1", netnstest.Named(t, "pod"), podRanges["both"], `, "ipMasq": true`)
+	c.must(t)
+	c.as("DEL").must(t)
+	gc := c.as("GC")
+	gc.container, gc.netns, gc.ifname = "", "", ""
+	gc.stdin = strings.Replace(gc.stdin, `"ipam"`, `"cni.dev/valid-attachments": [], "ipam"`, 1)
+	for n := 1; ; n++ {
+		died := netnstest.Kill(t, c.exec(), "sendto,sendmsg", n)
+		gc.must(t)
+		if ptpLeaves(t); t.Failed() {
+			t.Fatalf("ADD killed at message %d, then GC", n)
+		}
+		if !died {
+			break
+		}
+	}
+}
+
 // TestPtpChains: the reference's portmap and bandwidth work behind it.
 func TestPtpChains(t *testing.T) {
 	portmap := `{"type": "portmap", "capabilities": {"portMappings": true}, "snat": true}`

@@ -142,7 +142,8 @@ func TestPtpSpoofing(t *testing.T) {
 // make a pod's own address look like another's.
 func TestPtpPolicyRouting(t *testing.T) {
 	for name, rules := range map[string][]string{
-		"none": nil,
+		"none":             nil,
+		"strict rp_filter": nil,
 		"from a service's address, which is translated to a pod": {"rule add pref 900 from 203.0.113.77 lookup 77", "-6 rule add pref 900 from 2001:db8:ffff::77 lookup 77"},
 		"by mark":           {"rule add pref 900 fwmark 0x1/0x1 lookup 78", "-6 rule add pref 900 fwmark 0x1/0x1 lookup 78"},
 		"by the link":       {"rule add pref 900 iif x lookup 77", "-6 rule add pref 900 iif x lookup 77"},
@@ -165,11 +166,64 @@ func TestPtpPolicyRouting(t *testing.T) {
 			for _, r := range rules {
 				netnstest.IP(t, r)
 			}
+			if name == "strict rp_filter" {
+				writeSysctl(t, "ipv4/conf/all/rp_filter", "1")
+			}
 			for to, mine := range map[string]string{"203.0.113.77": a.same(t, outside4), "2001:db8:ffff::77": a.same(t, outside6), b.same(t, outside4): a.same(t, outside4), b.same(t, outside6): a.same(t, outside6)} {
 				leaves(t, "a", "", to, goesBy("b", mine))
 			}
 			leaves(t, "a", "", outside4, goesBy("host", a.same(t, outside4)))
 			leaves(t, "a", "", outside6, goesBy("host", a.same(t, outside6)))
+		})
+	}
+}
+
+// TestPtpTimeExceeded: what the host says of a pod's packet comes from an address of
+// the host, of which the veth has none.
+func TestPtpTimeExceeded(t *testing.T) {
+	newPtpHost(t)
+	conf := ptpConf(podRanges["both"], "")
+	a, b := newPtpPod(t, "a", "1.0.0", conf), newPtpPod(t, "b", "1.0.0", conf)
+	for _, f := range []struct {
+		domain, level, hops, errors int
+		host                        string
+	}{{unix.AF_INET, unix.SOL_IP, unix.IP_TTL, unix.IP_RECVERR, outside4}, {unix.AF_INET6, unix.SOL_IPV6, unix.IPV6_UNICAST_HOPS, unix.IPV6_RECVERR, outside6}} {
+		netnstest.In(t, "a", func() {
+			s, err := unix.Socket(f.domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			must(t, err)
+			defer unix.Close(s)
+			must(t, unix.SetsockoptInt(s, f.level, f.errors, 1))
+			must(t, unix.SetsockoptInt(s, f.level, f.hops, 1))
+			to := netip.MustParseAddr(b.same(t, f.host))
+			var sa unix.Sockaddr = &unix.SockaddrInet4{Port: port, Addr: [4]byte(to.AsSlice()[:4])}
+			if to.Is6() {
+				sa = &unix.SockaddrInet6{Port: port, Addr: to.As16()}
+			}
+			must(t, unix.Sendto(s, []byte("x"), 0, sa))
+			_, err = unix.Poll([]unix.PollFd{{Fd: int32(s), Events: unix.POLLERR}}, int(patience.Milliseconds()))
+			must(t, err)
+			control := make([]byte, 200)
+			_, n, _, _, err := unix.Recvmsg(s, make([]byte, 10), control, unix.MSG_ERRQUEUE)
+			if err != nil {
+				t.Fatalf("no error came back: %v", err)
+			}
+			// struct sock_extended_err, and behind it the address of who said it.
+			list, err := unix.ParseSocketControlMessage(control[:n])
+			must(t, err)
+			from := netip.Addr{}
+			for _, m := range list {
+				if m.Header.Type != int32(f.errors) {
+					continue
+				}
+				if offender := m.Data[16:]; f.domain == unix.AF_INET {
+					from = netip.AddrFrom4([4]byte(offender[4:8]))
+				} else {
+					from = netip.AddrFrom16([16]byte(offender[8:24]))
+				}
+			}
+			if from.String() != f.host {
+				t.Errorf("time exceeded came from %s, want %s; pod %v", from, f.host, a.addrs)
+			}
 		})
 	}
 }

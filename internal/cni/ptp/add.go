@@ -110,7 +110,7 @@ func (p *plugin) make(host *kernel.Conn, w *wiring) (_ *kernel.Conn, _ *kernel.E
 	if pod, err = ns.Open(); err != nil {
 		return nil, nil, err
 	}
-	e, err := host.CreatePair(p.ctx, kernel.Pair{Name: w.host, MAC: w.hostMAC, Peer: w.Interface, PeerMAC: w.podMAC, MTU: w.mtu}, ns)
+	e, err := host.CreatePair(p.ctx, kernel.Pair{Name: w.host, MAC: w.hostMAC, Alias: w.Alias(), Peer: w.Interface, PeerMAC: w.podMAC, MTU: w.mtu}, ns)
 	if errors.Is(err, unix.EEXIST) {
 		return nil, nil, p.taken(host, w, err)
 	}

@@ -133,10 +133,9 @@ func (p *plugin) remove(ctx context.Context, host *kernel.Conn, a Attachment, ma
 	return errors.Join(err, host.DeletePair(ctx, a.HostName(), a.owns))
 }
 
-// owns says that a veth with the attachment's name and some alias is its own. It has none
-// where an ADD was killed as soon as it had made the link; and where somebody has written
-// another, the name says enough, which is a hash of the attachment's. Only another
-// attachment's alias says no.
+// owns says that a veth with the attachment's name and some alias is its own. Where somebody
+// has written another one, the name says enough, which is a hash of the attachment's. Only
+// another attachment's alias says no.
 func (a Attachment) owns(alias string) bool {
 	of, ok := ParseAlias(alias)
 	return !ok || of.Container == a.Container && of.Interface == a.Interface

@@ -213,7 +213,7 @@ func (w *wiring) has(f netstate.Family) bool {
 // onHost is what is written about the host's end.
 func (w *wiring) onHost(e *kernel.Ends) *kernel.Setup {
 	s := &kernel.Setup{Dev: w.host, Index: e.Index}
-	s.LinkConf(kernel.LinkConf{Alias: w.Alias(), NoLinkLocal: true, HasIPv6: e.IPv6 != nil, Router: true})
+	s.LinkConf(kernel.LinkConf{NoLinkLocal: true, HasIPv6: e.IPv6 != nil, Router: true})
 	s.LinkUp()
 	for _, a := range w.addrs {
 		s.Neigh(a, w.podMAC)
