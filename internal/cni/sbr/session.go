@@ -1,9 +1,11 @@
 package sbr
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/viarule/viarule/internal/kernel"
 	"github.com/viarule/viarule/internal/netstate"
@@ -61,6 +63,18 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 		return err
 	}
 	return work(s)
+}
+
+// mending is how long it may take to undo what was done when the time was up.
+const mending = 10 * time.Second
+
+// moreTime is for undoing: the call may have failed since its time is up, most of which
+// it may have waited for its locks. The function that it returns is to be called at the
+// end.
+func (s *session) moreTime() func() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), mending)
+	s.ctx = ctx
+	return cancel
 }
 
 // readSteps reads what of the records an ADD can do without.
