@@ -77,6 +77,7 @@ func (s *session) add(c *config, a *srcroute.Attachment, key record.AttachmentKe
 		err = s.lock.SaveAttachments(s.records)
 	}
 	if err != nil {
+		defer s.moreTime()()
 		undone := s.undo(&record.Attachment{AttachmentKey: key, VRF: c.VRF, Steps: made})
 		if undone == nil {
 			s.records.Remove(key)
