@@ -27,9 +27,9 @@ demo: deps build ## a host with two uplinks in namespaces: before, plan, apply, 
 
 .PHONY: test
 test: deps build ## everything: unit, property, script, namespace, CRD, CNI and VM tests
-	$(TOOL) gotestsum --format pkgname-and-test-fails -- -timeout 15m ./...
+	$(TOOL) gotestsum --format pkgname-and-test-fails -- -timeout 25m ./...
 	cd test/crd && $(GO) test ./...
-	cd test/cni && $(GO) test -timeout 15m ./...
+	cd test/cni && $(GO) test -timeout 25m ./...
 
 .PHONY: test-unit
 test-unit: ## the tests that need no root, in seconds
@@ -37,7 +37,7 @@ test-unit: ## the tests that need no root, in seconds
 
 .PHONY: test-vm
 test-vm: deps ## the namespace tests under Debian's kernel in QEMU; VM_ONLY=test/script,... for some
-	$(GO) test -count=1 -timeout 20m -v ./test/vm
+	$(GO) test -count=1 -timeout 25m -v ./test/vm
 
 .PHONY: oracle
 oracle: ## ten million routing questions, answered as the kernel does; log in bin/oracle.log

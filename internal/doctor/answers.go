@@ -132,7 +132,7 @@ func (d *doctor) answer(e *explain.Explainer, a netip.Addr, dev string) {
 		f.Kind, f.Cure = request.Cause, request.Cure
 		f.What = fmt.Sprintf("what comes from far away for %s by %s is dropped: %s", a, dev, request.Reason)
 		if request.Cause == "rp_filter" {
-			f.Cure = d.network(a, dev) + "; it keeps the filter"
+			f.Cure = d.byPlugin(a, dev, d.network(a, dev)+"; it keeps the filter")
 		}
 	case request.Verdict == "dropped", back == nil, back.Verdict == "unknown" && back.OIF == "":
 		return
@@ -142,7 +142,7 @@ func (d *doctor) answer(e *explain.Explainer, a netip.Addr, dev string) {
 	case d.leavesBy(back, dev):
 		return
 	default:
-		f.Kind, f.Cure = "reply-astray", d.network(a, dev)
+		f.Kind, f.Cure = "reply-astray", d.byPlugin(a, dev, d.network(a, dev))
 		f.What = fmt.Sprintf("answers of %s to what came from far away by %s leave by %s", a, dev, ways(back))
 	}
 	d.add(f)
@@ -215,6 +215,29 @@ func (d *doctor) network(a netip.Addr, dev string) string {
 		return s
 	}
 	return fmt.Sprintf("an ExternalNetwork with spec: {interface: {name: %s}, addresses: [%s], gateways: [%s]}", dev, quoted(addresses.String()), quoted(gateway))
+}
+
+// byPlugin puts in the place of an object what is meant in a pod that the CNI plugin was
+// called for. Where it may be a pod, looksLikePod says so once for all.
+func (d *doctor) byPlugin(a netip.Addr, dev, object string) string {
+	switch d.e.Pod() {
+	case explain.Attached:
+		return d.e.ByPlugin(dev, a)
+	case explain.PodLike:
+		d.objects = true
+	}
+	return object
+}
+
+// looksLikePod says what is meant instead of ExternalNetworks if this is a pod.
+func (d *doctor) looksLikePod() {
+	if d.objects {
+		d.add(Finding{
+			Severity: Note, Kind: "pod", What: "this may be a pod: all links that have addresses end in another namespace",
+			Proof: d.linksCommand(),
+			Cure:  `if it is, in the place of ExternalNetworks {"type": "viarule-sbr"} behind the plugin that makes the interface, in that network's configuration, and a new pod; its gateway comes from the ipam, or is named under gateways`,
+		})
+	}
 }
 
 func (d *doctor) leavesBy(a *explain.Answer, dev string) bool {

@@ -72,6 +72,7 @@ type doctor struct {
 	routes    map[tableKey]*tableFacts
 	links     map[string]*netstate.Link
 	gateways  map[linkKey]netip.Addr
+	objects   bool // some cure is an ExternalNetwork, and this may be a pod
 }
 
 type linkKey struct {
@@ -108,6 +109,7 @@ func Examine(in Input) []Finding {
 	d.countRoutes()
 	d.findGateways()
 	d.answers()
+	d.looksLikePod()
 	if len(in.Addresses) == 0 {
 		d.filters()
 		d.rules()
@@ -158,6 +160,17 @@ func (d *doctor) table(f netstate.Family, id uint32) tableFacts {
 		return *t
 	}
 	return tableFacts{}
+}
+
+// linksCommand shows the links as a snapshot has them.
+func (d *doctor) linksCommand() string {
+	switch {
+	case d.in.File != "":
+		return "grep '^link ' " + d.in.File
+	case d.in.Netns != "":
+		return "viarule snapshot --netns " + d.in.Netns + " | grep '^link '"
+	}
+	return "viarule snapshot | grep '^link '"
 }
 
 // command is an explain that repeats a question.

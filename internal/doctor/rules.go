@@ -36,7 +36,8 @@ func (d *doctor) filters() {
 		d.add(Finding{
 			Severity: Warning, Kind: "src_valid_mark", Object: r.Format(d.e), Proof: d.proof(r),
 			What: fmt.Sprintf("the strict filter of %s does not see marks (src_valid_mark is 0), and a rule by mark sends by it: what comes by %s is dropped where only the mark leads back by it", dev, dev),
-			Cure: "sysctl " + conf + "src_valid_mark=1, or rp_filter=2; an ExternalNetwork does the former",
+			Cure: cureOf(r, "sysctl "+conf+"src_valid_mark=1, or rp_filter=2; an ExternalNetwork does the former",
+				"strictReversePath: true in that network's configuration of viarule-sbr, and a new pod; in this one sysctl "+conf+"src_valid_mark=1, or rp_filter=2"),
 		})
 	}
 }

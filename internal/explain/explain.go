@@ -19,12 +19,13 @@ type Explainer struct {
 	world  *sim.World
 	rules  map[netstate.Rule]*snapshot.Owner
 	routes map[netstate.RouteKey]*snapshot.Owner
+	pod    Pod
 }
 
 // New makes a snapshot ready for questions. It keeps s, which must not be written to.
 func New(s *snapshot.Snapshot) *Explainer {
 	e := &Explainer{
-		snap: s, rules: map[netstate.Rule]*snapshot.Owner{}, routes: map[netstate.RouteKey]*snapshot.Owner{},
+		snap: s, pod: podOf(s), rules: map[netstate.Rule]*snapshot.Owner{}, routes: map[netstate.RouteKey]*snapshot.Owner{},
 		in: sim.Input{Kernel: s.Kernel, State: s.State, Sysctls: s.Sysctls, Opaque: s.Opaque, Surroundings: s.Surroundings, Tables: s.Tables},
 	}
 	e.world = sim.New(&e.in)

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/viarule/viarule/internal/fib"
 	"github.com/viarule/viarule/internal/netstate"
@@ -102,7 +102,7 @@ func (q *Question) Packet() (sim.Packet, error) {
 	case err != nil:
 	case q.To == "":
 		err = fmt.Errorf("to: no destination")
-	case (p.SPort != 0 || p.DPort != 0) && !hasPorts(p.Proto):
+	case (p.SPort != 0 || p.DPort != 0) && !HasPorts(p.Proto):
 		err = fmt.Errorf("a port without a protocol that has ports: say which ipproto (tcp, udp, sctp, dccp, udplite)")
 	case q.ICMPType != "" && p.Proto != 1 && p.Proto != 58:
 		err = fmt.Errorf("icmp-type: only icmp and ipv6-icmp have types: say which ipproto")
@@ -110,6 +110,8 @@ func (q *Question) Packet() (sim.Packet, error) {
 	return p, err
 }
 
-func hasPorts(proto uint8) bool {
-	return strings.Contains(" 6 17 33 132 136 ", " "+strconv.Itoa(int(proto))+" ")
-}
+// Ported are the protocols that have ports: tcp, udp, dccp, sctp, udplite.
+var Ported = [...]uint8{6, 17, 33, 132, 136}
+
+// HasPorts says whether a protocol has ports.
+func HasPorts(proto uint8) bool { return slices.Contains(Ported[:], proto) }

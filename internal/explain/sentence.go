@@ -80,7 +80,7 @@ func (e *Explainer) astray(request, back *sim.Packet, a *sim.Answer, out *Answer
 	}
 	out.Summary += fmt.Sprintf("; that is not the way by which the packet came in (%s): a stateful firewall or a provider's source filter on that way drops it", request.IIF)
 	if out.Cure == "" {
-		out.Cure = fmt.Sprintf("an ExternalNetwork with interface: {name: %s}, addresses that hold %s and that network's gateway makes the answer leave by %s", request.IIF, back.From, request.IIF)
+		out.Cure = e.byObject(fmt.Sprintf("an ExternalNetwork with interface: {name: %s}, addresses that hold %s and that network's gateway makes the answer leave by %s", request.IIF, back.From, request.IIF), request.IIF, back.From)
 	}
 }
 
@@ -142,7 +142,7 @@ func (e *Explainer) cureFilter(p *sim.Packet, a *sim.Answer) string {
 	}
 	object := fmt.Sprintf("an ExternalNetwork with interface: {name: %s} and that network's gateway gives answers their way back, and keeps the filter", c.In)
 	if try(conf+"rp_filter", "2") {
-		return object + "; with reversePathFilter: Loose (rp_filter=2) any way back counts"
+		object += "; with reversePathFilter: Loose (rp_filter=2) any way back counts"
 	}
-	return object
+	return e.byObject(object, c.In, p.To)
 }

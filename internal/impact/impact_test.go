@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/viarule/viarule/internal/explain"
 	"github.com/viarule/viarule/internal/impact"
 	"github.com/viarule/viarule/internal/netstate"
@@ -81,6 +83,10 @@ func TestCompare(t *testing.T) {
 		{"a rule for a port", "rule 200 from all ipproto tcp dport 25 prohibit\n", nil, []string{
 			"packets to anywhere but 10.0.0.0/24, 10.1.0.0/24 made here, ipproto tcp, dport 25: sent by eth0 → dropped: rule 200 says prohibit",
 			"packets to anywhere but 10.0.0.0/24, 10.1.0.0/24 in by any link, ipproto tcp, dport 25: forwarded by eth0 → dropped: rule 200 says prohibit"}},
+		{"a rule for a port of any protocol", "rule 200 from all dport 25 prohibit\nrule -6 200 from all sport 25 prohibit\n", nil, []string{
+			"packets to anywhere but 10.0.0.0/24, 10.1.0.0/24 made here, dport 25: sent by eth0 → dropped: rule 200 says prohibit"}},
+		{"a rule for a port of another protocol", "rule 150 from all ipproto tcp prohibit\nrule 151 from all ipproto udp table 254\nrule 200 from all dport 25 table 100\n", nil, []string{
+			"packets to anywhere but 10.0.0.0/24, 10.1.0.0/24 made here, ipproto not tcp and not udp, dport 25: sent by eth0 via 10.0.0.9 → sent by eth1 via 10.1.0.9"}},
 
 		{"a route", "route 8.8.0.0/16 via 10.1.0.9 dev eth1 table 254\n", nil, []string{
 			"packets to 8.8.0.0/16 made here: sent by eth0 via 10.0.0.9 → sent by eth1 via 10.1.0.9",
@@ -128,7 +134,7 @@ nft rule ct direction reply ct mark and 0x10 == 0x10 meta mark set meta mark and
 }
 
 // askAgain asks explain for the examples of a report, as its questions say.
-func askAgain(t *testing.T, r impact.Report, before, after *snapshot.Snapshot) {
+func askAgain(t rapid.TB, r impact.Report, before, after *snapshot.Snapshot) {
 	t.Helper()
 	for _, l := range r.Classes {
 		line, err := json.Marshal(l.Question)

@@ -14,6 +14,7 @@ import (
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/netstate/netstatetest"
 	"github.com/viarule/viarule/internal/sim"
+	"github.com/viarule/viarule/internal/snapshot"
 )
 
 // The links have the names that netstatetest's tables of nftables know. port is one
@@ -570,4 +571,29 @@ func TestClassesHoldExactlyWhatChanges(t *testing.T) {
 			t.Errorf("nothing of the kind %q: the test has become blind", what)
 		}
 	}
+}
+
+// TestExamplesAreQuestions: whatever changes, each example of a report is a line that
+// explain --batch takes, and it answers as the report says.
+func TestExamplesAreQuestions(t *testing.T) {
+	ported := 0
+	rapid.Check(t, func(t *rapid.T) {
+		may := selectors(t)
+		external := rapid.Bool().Draw(t, "external")
+		before := drawInput(t, may, external)
+		after := drawChange(t, before, may, external)
+		s := [2]*snapshot.Snapshot{snapshotOf(before), snapshotOf(after)}
+		r := impact.Compare(s[0], s[1])
+		askAgain(t, r, s[0], s[1])
+		for _, l := range r.Classes {
+			ported += flagOf(l.Question.SPort+l.Question.DPort > 0)
+		}
+	})
+	if ported == 0 {
+		t.Error("no example has a port: the test has become blind")
+	}
+}
+
+func snapshotOf(in sim.Input) *snapshot.Snapshot {
+	return &snapshot.Snapshot{Kernel: in.Kernel, State: in.State, Sysctls: in.Sysctls, Opaque: in.Opaque, Surroundings: in.Surroundings, Tables: in.Tables}
 }

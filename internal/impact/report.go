@@ -49,7 +49,7 @@ const maxLines = 200
 func Compare(before, after *snapshot.Snapshot) Report {
 	e := [2]*explain.Explainer{explain.New(before), explain.New(after)}
 	found := Find(e[0].World(), e[1].World(), Effort)
-	found.Classes = slices.DeleteFunc(found.Classes, func(c Class) bool { return c.answersPorts() })
+	found.Classes = slices.DeleteFunc(found.Classes, func(c Class) bool { _, ok := c.sample(); return !ok })
 	out := Report{Classes: []Line{}, Left: found.Left, More: max(len(found.Classes)-maxLines, 0)}
 	for i := range found.Classes[:len(found.Classes)-out.More] {
 		out.Classes = append(out.Classes, line(e, &found.Classes[i]))
@@ -57,24 +57,40 @@ func Compare(before, after *snapshot.Snapshot) Report {
 	return out
 }
 
-// answersPorts says whether the class is answers to packets with ports alone whose
-// protocol has none: Find cannot do without them, but nobody sends such packets.
-func (c *Class) answersPorts() bool {
-	return c.Answer && !(c.box[axisSPort].has(0) && c.box[axisDPort].has(0)) &&
-		!slices.ContainsFunc(c.box[axisProto], func(n int32) bool { return !slices.Contains(portless[:], c.space.axes.proto(int(n))) })
+// sample is a packet of the class as somebody may send it, and so as explain takes it: a
+// port goes with a protocol that has ports. Find tries all combinations; where the class
+// has no such packet, nobody sends one.
+func (c *Class) sample() (p sim.Packet, ok bool) {
+	p = c.Example
+	if p.SPort == 0 && p.DPort == 0 || explain.HasPorts(p.Proto) {
+		return p, true
+	}
+	a := c.space.axes
+	for _, proto := range explain.Ported {
+		if c.box[axisProto].has(slices.Index(a.protos, proto) + 1) {
+			p.Proto = proto
+			return p, true
+		}
+	}
+	for axis, port := range map[int]*uint16{axisSPort: &p.SPort, axisDPort: &p.DPort} {
+		if c.box[axis].has(0) {
+			*port = a.ports[0]
+		}
+	}
+	return p, p.SPort == 0 && p.DPort == 0
 }
 
 func line(e [2]*explain.Explainer, c *Class) Line {
-	p := &c.Example
-	l := Line{Selector: c.Selector(), Answer: c.Answer, Question: question(p)}
+	p, _ := c.sample()
+	l := Line{Selector: c.Selector(), Answer: c.Answer, Question: question(&p)}
 	l.Packets = l.Selector.String()
 	if c.Answer {
 		l.Packets = "answers to " + l.Packets
 	}
 	for i, says := range []*string{&l.Before, &l.After} {
-		a, err := e[i].Explain(*p, explain.Options{Reply: c.Answer})
+		a, err := e[i].Explain(p, explain.Options{Reply: c.Answer})
 		if err != nil {
-			*says = err.Error() // Find makes no packets that explain does not take
+			*says = err.Error() // no packet of a class is one that explain does not take
 			continue
 		}
 		if c.Answer {

@@ -24,7 +24,9 @@ type builder struct {
 
 // Build works out what shall stand for an attachment. The error is an *Error.
 func Build(c *Config, a *Attachment, f *Facts) (*Want, error) {
-	b := &builder{Config: c, Attachment: a, facts: f, keys: map[netstate.RouteKey]bool{}}
+	facts := *f
+	facts.Main = apart(f.Main, a.Dev)
+	b := &builder{Config: c, Attachment: a, facts: &facts, keys: map[netstate.RouteKey]bool{}}
 	if c.VRF != "" {
 		if err := b.enterVRF(); err != nil {
 			return nil, err
@@ -138,7 +140,7 @@ func (b *builder) fillTable(a *Address, table uint32) error {
 	if gateway.IsValid() && !static {
 		b.viaGateway(a, gateway, table)
 	}
-	b.setOnLink(first)
+	b.reachGateways(first, a)
 	return nil
 }
 
@@ -159,19 +161,33 @@ func (b *builder) setSource(r *netstate.Route, a *Address) {
 	}
 }
 
-// setOnLink marks gateways, of the routes from first on, to which no route without one
-// leads: an address of 32 bits has none.
-func (b *builder) setOnLink(first int) {
-	routes := b.want.Routes[first:]
-	for i := range routes {
-		h := &routes[i].Hop
+// reachGateways sees to the gateways, of the routes from first on, to which no route
+// without one leads: an address of 32 bits has none. One of IPv4 is onlink. For one of
+// IPv6 that does not help where main knows a way to it by another link, and is no
+// default route: the kernel then refuses it, whatever the table has
+// (ip6_route_check_nh_onlink). So the table gets a route to it, and by that the
+// kernel takes it (ip6_route_check_nh). In a VRF its own table counts, of which other
+// ports have a part: there it is onlink, too.
+func (b *builder) reachGateways(first int, a *Address) {
+	for i := first; i < len(b.want.Routes); i++ {
+		r := &b.want.Routes[i]
+		h := &r.Hop
 		if !h.Via.IsValid() || h.Via.IsLinkLocalUnicast() && h.Via.Is6() {
 			continue
 		}
-		if !b.connected(h) && !slices.ContainsFunc(routes, func(o netstate.Route) bool {
-			return !o.Hop.Via.IsValid() && o.Hop.Dev == h.Dev && o.Table == routes[i].Table && o.To.Bits() > 0 && o.To.Contains(h.Via)
-		}) {
-			h.OnLink = true
+		reached := b.connected(h) || slices.ContainsFunc(b.want.Routes[first:], func(o netstate.Route) bool {
+			return !o.Hop.Via.IsValid() && o.Hop.Dev == h.Dev && o.Table == r.Table && o.To.Bits() > 0 && o.To.Contains(h.Via)
+		})
+		switch {
+		case h.Via.Is4() || b.VRF != "":
+			h.OnLink = h.OnLink || !reached
+		case h.OnLink || !reached:
+			h.OnLink = false
+			way := netstate.Route{Family: r.Family, Table: r.Table, To: netip.PrefixFrom(h.Via, h.Via.BitLen()), Type: netstate.RouteUnicast, Hop: netstate.Hop{Dev: h.Dev}}
+			if b.Own {
+				b.setSource(&way, a)
+			}
+			b.add(way)
 		}
 	}
 }
@@ -193,6 +209,26 @@ func (c *Config) Gateway(a *Address) (gateway netip.Addr, static bool, err error
 		return netip.Addr{}, false, &Error{"inferGateway", fmt.Sprintf("the network of %s has no first address that could be its gateway", a.Prefix), "name it under gateways"}
 	}
 	return g, false, nil
+}
+
+// apart gives the interface's part of a route of main by several links as a route of its
+// own. The kernel makes one of those of IPv6 by gateways that have the same key, whatever
+// link they are by (rt6_qualify_for_ecmp), and takes and gives each alone: so where the
+// interface plugin added a default route beside another link's, half of what is sent to
+// main would leave by each. One with weights, or with several parts by the interface, was
+// added in one piece, and stays so.
+func apart(main []netstate.Route, dev string) (out []netstate.Route) {
+	for _, r := range main {
+		if r.Family == netstate.IPv6 && len(r.Hops) > 1 && r.NexthopID == 0 && !slices.ContainsFunc(r.Hops, func(h netstate.Hop) bool { return h.Weight > 1 }) {
+			at := func(h netstate.Hop) bool { return h.Dev == dev }
+			if i := slices.IndexFunc(r.Hops, at); i >= 0 && !slices.ContainsFunc(r.Hops[i+1:], at) {
+				r.Hop, r.Hops = r.Hops[i], nil
+				r.Hop.Weight = 0
+			}
+		}
+		out = append(out, r)
+	}
+	return out
 }
 
 // plain says that a route leaves by the interface alone.

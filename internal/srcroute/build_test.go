@@ -33,8 +33,9 @@ func TestDropIn(t *testing.T) {
 			- route 10.1.0.0/24 dev net1 table main proto kernel scope link src 10.1.0.5
 			- route -6 2001:db8:1::/64 dev net1 table main metric 256 proto kernel`},
 		{name: "nothing in main", addrs: both, want: `
+			route -6 2001:db8:1::1 dev net1 table 101 metric 1024 proto viarule-cni
 			route default via 10.1.0.1 dev net1 onlink table 100 proto viarule-cni
-			route -6 default via 2001:db8:1::1 dev net1 onlink table 101 metric 1024 proto viarule-cni
+			route -6 default via 2001:db8:1::1 dev net1 table 101 metric 1024 proto viarule-cni
 			rule 32765 from 10.1.0.5 table 100 proto viarule-cni
 			rule -6 32765 from 2001:db8:1::5 table 101 proto viarule-cni`},
 		{name: "two addresses of one network: priorities count down", addrs: "10.1.0.5/24 10.1.0.1, 10.1.0.6/24 10.1.0.1", main: `
@@ -84,8 +85,9 @@ func TestDropIn(t *testing.T) {
 			- route -6 2001:db8:1::/64 dev net1 table main metric 256 proto kernel
 			- route -6 2001:db8:2::/64 dev net1 table main metric 256 proto kernel`},
 		{name: "/32 and /128 with a gateway outside", addrs: "10.1.0.5/32 169.254.1.1, 2001:db8:1::5/128 2001:db8:ffff::1", want: `
+			route -6 2001:db8:ffff::1 dev net1 table 101 metric 1024 proto viarule-cni
 			route default via 169.254.1.1 dev net1 onlink table 100 proto viarule-cni
-			route -6 default via 2001:db8:ffff::1 dev net1 onlink table 101 metric 1024 proto viarule-cni
+			route -6 default via 2001:db8:ffff::1 dev net1 table 101 metric 1024 proto viarule-cni
 			rule 32765 from 10.1.0.5 table 100 proto viarule-cni
 			rule -6 32765 from 2001:db8:1::5 table 101 proto viarule-cni`},
 		{name: "/32 with a route to the gateway", addrs: "10.1.0.5/32 169.254.1.1", main: `
@@ -137,6 +139,17 @@ func TestDropIn(t *testing.T) {
 			route 192.0.2.0/24 nexthop via 10.1.0.9 dev net1 weight 1 nexthop via 10.9.0.1 dev net9 weight 1 table main
 			route 198.51.100.0/24 nexthop via 10.1.0.9 dev net1 weight 1 nexthop via 10.1.0.8 dev net1 weight 1 table main`, want: `
 			rule 32765 from 10.1.0.5 table 100 proto viarule-cni`},
+		// The plugin bridge adds a default route beside that of eth0, and the kernel makes one of both.
+		{name: "IPv6 beside another link's", addrs: "2001:db8:1::5/64 2001:db8:1::1", main: `
+			route -6 2001:db8:1::/64 dev net1 table main metric 256 proto kernel
+			route -6 default nexthop via fe80::9 dev eth0 weight 1 nexthop via 2001:db8:1::1 dev net1 weight 1 table main metric 1024
+			route -6 2001:db8:7::/48 nexthop via fe80::9 dev eth0 weight 1 nexthop via 2001:db8:1::1 dev net1 weight 3 table main metric 1024
+			route -6 2001:db8:8::/48 nexthop via 2001:db8:1::2 dev net1 weight 1 nexthop via 2001:db8:1::1 dev net1 weight 1 table main metric 1024`, want: `
+			route -6 2001:db8:1::/64 dev net1 table 100 metric 256 proto viarule-cni
+			route -6 default via 2001:db8:1::1 dev net1 table 100 metric 1024 proto viarule-cni
+			rule -6 32765 from 2001:db8:1::5 table 100 proto viarule-cni
+			- route -6 default via 2001:db8:1::1 dev net1 table main metric 1024
+			- route -6 2001:db8:1::/64 dev net1 table main metric 256 proto kernel`},
 		{name: "a default that another plugin wrote", addrs: "10.1.0.5/24 10.1.0.1", main: `
 			route 10.1.0.0/24 dev net1 table main proto kernel scope link src 10.1.0.5
 			route default via 10.1.0.99 dev net1 table main`, want: `
@@ -205,10 +218,11 @@ func TestOwn(t *testing.T) {
 			route default via 10.1.0.1 dev net1 table main
 			route -6 2001:db8:1::/64 via fe80::1 dev net1 table main metric 7
 			route -6 default via 2001:db8:1::1 dev net1 table main metric 1024`, want: `
+			route -6 2001:db8:1::1 dev net1 table 101 metric 1024 proto viarule-cni
 			route 10.1.0.0/16 via 10.1.0.9 dev net1 onlink table 100 proto viarule-cni
 			route default via 10.1.0.1 dev net1 onlink table 100 proto viarule-cni
 			route -6 2001:db8:1::/64 via fe80::1 dev net1 table 101 metric 7 proto viarule-cni
-			route -6 default via 2001:db8:1::1 dev net1 onlink table 101 metric 1024 proto viarule-cni
+			route -6 default via 2001:db8:1::1 dev net1 table 101 metric 1024 proto viarule-cni
 			rule 32765 from 10.1.0.5 table 100 proto viarule-cni
 			rule -6 32765 from 2001:db8:1::5 table 101 proto viarule-cni
 			- route 10.1.0.0/16 via 10.1.0.9 dev net1 table main
@@ -236,8 +250,9 @@ func TestOwn(t *testing.T) {
 			rule 2900 from 10.1.0.5 table 5000 proto viarule-cni
 			rule 2900 from 10.1.0.6 table 5001 proto viarule-cni`},
 		{name: "priority", config: srcroute.Config{Own: true, Priority: 700}, addrs: both, want: `
+			route -6 2001:db8:1::1 dev net1 table 5001 metric 1024 proto viarule-cni src 2001:db8:1::5
 			route default via 10.1.0.1 dev net1 onlink table 5000 proto viarule-cni src 10.1.0.5
-			route -6 default via 2001:db8:1::1 dev net1 onlink table 5001 metric 1024 proto viarule-cni src 2001:db8:1::5
+			route -6 default via 2001:db8:1::1 dev net1 table 5001 metric 1024 proto viarule-cni src 2001:db8:1::5
 			rule 700 from 10.1.0.5 table 5000 proto viarule-cni
 			rule -6 700 from 2001:db8:1::5 table 5001 proto viarule-cni`},
 		{name: "a router's default keeps what the kernel gave it", config: own, addrs: "2001:db8:1::5/64", main: `
@@ -295,8 +310,9 @@ func TestSourceHints(t *testing.T) {
 			- route default via 10.1.0.1 dev net1 table main
 			- route -6 default via 2001:db8:1::1 dev net1 table main metric 1024`},
 		{name: "nothing was connected", config: hints, addrs: both, want: `
+			route -6 2001:db8:1::1 dev net1 table 101 metric 1024 proto viarule-cni
 			route default via 10.1.0.1 dev net1 onlink table 100 proto viarule-cni
-			route -6 default via 2001:db8:1::1 dev net1 onlink table 101 metric 1024 proto viarule-cni` + rest + `
+			route -6 default via 2001:db8:1::1 dev net1 table 101 metric 1024 proto viarule-cni` + rest + `
 			+ route 10.1.0.0/24 dev net1 table main proto viarule-cni scope link src 10.1.0.5
 			+ route -6 2001:db8:1::/64 dev net1 table main metric 1024 proto viarule-cni src 2001:db8:1::5`},
 		// As ptp makes it.
@@ -351,13 +367,15 @@ func TestGateways(t *testing.T) {
 			- route 10.1.0.0/24 dev net1 table main proto kernel scope link src 10.1.0.5
 			- route -6 2001:db8:1::/64 dev net1 table main metric 256 proto kernel`},
 		{name: "of one family only", config: srcroute.Config{Gateways: addrs("10.9.0.1")}, addrs: both, want: `
+			route -6 2001:db8:1::1 dev net1 table 101 metric 1024 proto viarule-cni
 			route default via 10.9.0.1 dev net1 onlink table 100 proto viarule-cni
-			route -6 default via 2001:db8:1::1 dev net1 onlink table 101 metric 1024 proto viarule-cni
+			route -6 default via 2001:db8:1::1 dev net1 table 101 metric 1024 proto viarule-cni
 			rule 32765 from 10.1.0.5 table 100 proto viarule-cni
 			rule -6 32765 from 2001:db8:1::5 table 101 proto viarule-cni`},
 		{name: "infer", config: infer, addrs: "10.1.0.5/24, 2001:db8:1::5/64", want: `
+			route -6 2001:db8:1::1 dev net1 table 101 metric 1024 proto viarule-cni
 			route default via 10.1.0.1 dev net1 onlink table 100 proto viarule-cni
-			route -6 default via 2001:db8:1::1 dev net1 onlink table 101 metric 1024 proto viarule-cni
+			route -6 default via 2001:db8:1::1 dev net1 table 101 metric 1024 proto viarule-cni
 			rule 32765 from 10.1.0.5 table 100 proto viarule-cni
 			rule -6 32765 from 2001:db8:1::5 table 101 proto viarule-cni`},
 		{name: "infer where one is said", config: infer, addrs: "10.1.0.5/24 10.1.0.9", want: `

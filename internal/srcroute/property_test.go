@@ -144,6 +144,11 @@ func TestAlways(t *testing.T) {
 				t.Errorf("no rule from %s to one of %d", x.Prefix.Addr(), tables)
 			}
 		}
+		for i := range w.Routes {
+			if r := &w.Routes[i]; len(c.Routes) == 0 && !reachable(r, w.Routes) {
+				t.Errorf("by a gateway that the kernel may refuse: %s", r)
+			}
+		}
 		if !slices.IsSortedFunc(w.Routes, func(x, y netstate.Route) int { return gatewayed(&x) - gatewayed(&y) }) {
 			t.Errorf("a route by a gateway before one without: %v", w.Routes)
 		}
@@ -163,6 +168,18 @@ func TestAlways(t *testing.T) {
 	if refused == 0 || made == 0 {
 		t.Errorf("%d made, %d refused", made, refused)
 	}
+}
+
+// reachable says that a route's gateway needs nothing of main: a route of the same table
+// leads to it, or it is one of IPv4 and onlink.
+func reachable(r *netstate.Route, routes []netstate.Route) bool {
+	via := r.Hop.Via
+	if !via.IsValid() || via.Is6() && via.IsLinkLocalUnicast() || via.Is4() && r.Hop.OnLink {
+		return true
+	}
+	return !r.Hop.OnLink && slices.ContainsFunc(routes, func(o netstate.Route) bool {
+		return o.Table == r.Table && o.Hop.Dev == r.Hop.Dev && !o.Hop.Via.IsValid() && o.To.Contains(via)
+	})
 }
 
 func gatewayed(r *netstate.Route) int {

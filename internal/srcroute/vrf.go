@@ -69,7 +69,7 @@ func (b *builder) fillVRF() error {
 			b.copyMain()
 		}
 	}
-	b.setOnLink(0)
+	b.reachGateways(0, nil)
 	return nil
 }
 

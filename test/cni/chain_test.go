@@ -169,13 +169,16 @@ var (
 	reRule  = regexp.MustCompile(`^\d+:\s+from ([0-9a-f.:]+) lookup (\d+)`)
 	reTable = regexp.MustCompile(` table (\d+)`)
 	reHost  = regexp.MustCompile(`2001:db8:[0-9a-f]::1 dev net1 table 254`)
+	reBoth  = regexp.MustCompile(`default (table 254 .*)\n\s+nexthop (via \S+ dev eth0) weight 1 *\n\s+nexthop via \S+ dev net1 weight 1 *\n`)
+	reWay   = regexp.MustCompile(`2001:db8:[0-9a-f]::1 dev net1 table \d+ scope 0 pref`) // no interface plugin's: those have a source
 )
 
 // alike leaves out of rules and routes what may differ: who made them; routes in a
 // table that no rule of their family looks into (the reference copies them);
 // link-local ones, which we leave in main, for without them neighbours are not
-// found; and onlink, by which a gateway counts that main leads to. With
-// addSourceHints the reference gives IPv6 networks another metric, and leaves no
+// found; and onlink, by which a gateway counts that main leads to, or of IPv6 the route
+// to the gateway that does the same; and that the reference leaves in main a default
+// route of IPv6 by both interfaces. With addSourceHints the reference gives IPv6 networks another metric, and leaves no
 // route to a gateway alone where IPv4 keeps it.
 func alike(text string) string {
 	families := map[string]string{} // that have rules for a table
@@ -185,7 +188,7 @@ func alike(text string) string {
 		}
 	}
 	var s strings.Builder
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(reBoth.ReplaceAllString(text, "default $2 $1\n")) {
 		m := reTable.FindStringSubmatch(line)
 		family := "4"
 		if strings.Contains(line, " pref ") {
@@ -194,7 +197,9 @@ func alike(text string) string {
 		if m != nil && (strings.Contains(line, "fe80::/64") || reHost.MatchString(line) || families[m[1]] != "" && !strings.Contains(families[m[1]], family)) {
 			continue
 		}
-		s.WriteString(strings.Join(strings.Fields(reMark.ReplaceAllString(line, "")), " ") + "\n")
+		if line = strings.Join(strings.Fields(reMark.ReplaceAllString(line, "")), " "); !reWay.MatchString(line) {
+			s.WriteString(line + "\n")
+		}
 	}
 	return s.String()
 }

@@ -37,7 +37,7 @@ type guest struct {
 // guestLog is how much of a failed package's output is shown, in lines.
 const guestLog = 1500
 
-const bootLimit = 14 * time.Minute
+const bootLimit = 22 * time.Minute
 
 var (
 	reStart  = regexp.MustCompile(`^=== PACKAGE (\S+)$`)
@@ -114,7 +114,7 @@ func buildPayload(t *testing.T, dir string) {
 		if pkg == "test/cni" { // its tests run programs of other projects
 			command(t, src, "env", "VIARULE_CNI_PACK="+filepath.Join(dst, "programs"), filepath.Join(dst, "tests"))
 		}
-		fmt.Fprintf(&run, "echo '=== PACKAGE %[1]s'\ncd /payload/%[1]s && VIARULE_VM=1 ./tests -test.v -test.timeout 10m -test.run '%[2]s' $(./tests -h 2>&1 | grep -q rapid.checks && echo -rapid.checks=%[3]d)\ns=$?; [ $s = 0 ] || rc=1; echo \"=== EXIT %[1]s $s\"\n", pkg, g.run, g.rounds)
+		fmt.Fprintf(&run, "echo '=== PACKAGE %[1]s'\ncd /payload/%[1]s && VIARULE_VM=1 ./tests -test.v -test.timeout 15m -test.run '%[2]s' $(./tests -h 2>&1 | grep -q rapid.checks && echo -rapid.checks=%[3]d)\ns=$?; [ $s = 0 ] || rc=1; echo \"=== EXIT %[1]s $s\"\n", pkg, g.run, g.rounds)
 	}
 	run.WriteString("exit $rc\n")
 	for _, shared := range []string{"examples", "docs", "demo"} {

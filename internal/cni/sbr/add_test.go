@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -102,6 +103,29 @@ func TestAddThatFails(t *testing.T) {
 			}
 			same(t, what, world(t), before)
 		}
+	})
+}
+
+// TestGatewayOfAnotherLink: a gateway outside of the address's network, to which main
+// knows a way by another link. The kernel refuses such a one of IPv6, onlink or not,
+// unless the table leads to it.
+func TestGatewayOfAnotherLink(t *testing.T) {
+	each(t, func(t *testing.T, name string) {
+		before := world(t)
+		c := adding(name, "net1").with(`"gateways": ["10.3.0.1", "2001:db8:3::1"]`)
+		c.must(t)
+		for to, from := range map[string]string{"203.0.113.9": "10.1.0.5", "2001:db8:aa::9": "2001:db8:1::5"} {
+			out, err := exec.Command("ip", "-n", "pod", "route", "get", to, "from", from).CombinedOutput()
+			via := map[string]string{"10.1.0.5": " via 10.3.0.1 dev net1 ", "2001:db8:1::5": " via 2001:db8:3::1 dev net1 "}[from]
+			if err != nil || !strings.Contains(string(out), via) {
+				t.Errorf("from %s: %v: %s\nwant%s", from, err, out, via)
+			}
+		}
+		c.as("CHECK").must(t)
+		netnstest.IP(t, "-n pod -6 route del 2001:db8:3::1 table "+second[name])
+		c.as("CHECK").fails(t, 101, "missing: route -6 2001:db8:3::1 dev net1 table "+second[name])
+		c.as("DEL").must(t)
+		same(t, "after DEL", world(t), before)
 	})
 }
 
@@ -294,4 +318,31 @@ func TestSourceThatTheKernelRefuses(t *testing.T) {
 	c.as("CHECK").must(t)
 	c.as("DEL").must(t)
 	same(t, "ADD and DEL", world(t), before)
+}
+
+// TestOwnNamespace: a runtime may say that the plugin and the pod share a namespace.
+func TestOwnNamespace(t *testing.T) {
+	each(t, func(t *testing.T, name string) {
+		before := world(t)
+		c := adding(name, "net1")
+		netnstest.In(t, "pod", func() {
+			for _, v := range []string{"", "0", "no"} {
+				c.env = []string{"CNI_NETNS_OVERRIDE=" + v}
+				c.fails(t, 8, "route net1 by source")
+			}
+		})
+		same(t, "what the refused calls changed", world(t), before)
+		for _, v := range []string{"1", "true", "TRUE"} {
+			c.env = []string{"CNI_NETNS_OVERRIDE=" + v}
+			netnstest.In(t, "pod", func() { c.must(t) })
+			if world(t) == before {
+				t.Error("ADD did nothing")
+			}
+			netnstest.In(t, "pod", func() {
+				c.as("CHECK").must(t)
+				c.as("DEL").must(t)
+			})
+			same(t, "after DEL", world(t), before)
+		}
+	})
 }

@@ -23,7 +23,7 @@ func (p *plugin) del(c *config, call *cni.Call) (did string, err error) {
 		})
 	}
 	if call.Netns == "" || errors.Is(err, kernel.ErrNoNamespace) {
-		did, err = p.forget(key)
+		did, err = p.forget(key, call.Netns != "")
 	}
 	if err != nil {
 		return "", cni.Failed(fmt.Sprintf("remove what routes %s by source", call.IfName), err)
@@ -113,17 +113,20 @@ func (s *session) unrecorded(addrs map[netip.Addr]bool) ([]netstate.Rule, error)
 }
 
 // forget removes an attachment of which the runtime does not say, or no longer knows,
-// where it was.
-func (p *plugin) forget(key record.AttachmentKey) (did string, err error) {
+// where it was. gone says that it named a namespace that is not there: then a record
+// that cannot be read, of whatever other pod, does not keep this one.
+func (p *plugin) forget(key record.AttachmentKey, gone bool) (did string, err error) {
 	list, err := p.store.Namespaces()
 	if err != nil {
 		return "", err
 	}
 	did = "the namespace is gone"
+	var unread []error
 	for _, n := range list {
-		records, err := n.AttachmentHeads()
+		records, err := n.Attachments()
 		if err != nil {
-			return "", err
+			unread = append(unread, err)
+			continue
 		}
 		if records.Get(key) == nil {
 			continue
@@ -131,7 +134,13 @@ func (p *plugin) forget(key record.AttachmentKey) (did string, err error) {
 		if err := p.release(n, records.Netns, []record.AttachmentKey{key}); err != nil {
 			return "", err
 		}
-		did = "removed by its record"
+		did, gone = "removed by its record", true
+	}
+	if err := errors.Join(unread...); err != nil {
+		if !gone {
+			return "", err
+		}
+		did += "; not looked at: " + err.Error()
 	}
 	return did, nil
 }

@@ -158,6 +158,13 @@ func TestDamagedRecord(t *testing.T) {
 		other.must(t)
 		other.as("CHECK").must(t)
 		other.as("DEL").must(t)
+		// Nor does it keep a pod of which the namespace is gone.
+		other.must(t)
+		netnstest.IP(t, "netns del pod2")
+		other.as("DEL").must(t)
+		other.as("DEL").must(t)
+		other.netns = "-"
+		other.as("DEL").fails(t, 5, found[0]) // it may be in there
 		writeFile(t, found[0], string(good))
 		c.as("CHECK").must(t)
 		c.as("DEL").must(t)

@@ -54,11 +54,12 @@ func drawPod(t *rapid.T) *pod {
 	return p
 }
 
+// gateway is one of those of the networks, of net2's, or of none.
 func gateway(t *rapid.T, four bool) netip.Addr {
 	if four {
-		return netip.MustParseAddr(rapid.SampledFrom([]string{"10.1.0.1", "10.1.0.2", "10.2.0.1", "169.254.1.1"}).Draw(t, "gateway"))
+		return netip.MustParseAddr(rapid.SampledFrom([]string{"10.1.0.1", "10.1.0.2", "10.2.0.1", "10.9.0.1", "169.254.1.1"}).Draw(t, "gateway"))
 	}
-	return netip.MustParseAddr(rapid.SampledFrom([]string{"2001:db8:1::1", "2001:db8:2::1", "2001:db8:ffff::1", "fe80::1"}).Draw(t, "gateway"))
+	return netip.MustParseAddr(rapid.SampledFrom([]string{"2001:db8:1::1", "2001:db8:2::1", "2001:db8:9::1", "2001:db8:ffff::1", "fe80::1"}).Draw(t, "gateway"))
 }
 
 // route is one as `ip` takes it, if the kernel does.
@@ -72,8 +73,8 @@ func (p *pod) route(t *rapid.T) string {
 	dev := rapid.SampledFrom([]string{"net1", "net1", "net1", "net2"}).Draw(t, "dev")
 	s := to.Draw(t, "to")
 	if strings.HasPrefix(s, "2001:db8:1:") || strings.HasPrefix(s, "2001:db8:2:") {
-		// An IPv6 gateway to which main knows a way by another link the kernel refuses,
-		// onlink or not (ip6_route_check_nh_onlink).
+		// Behind such a route by another link the kernel would refuse to main what it had
+		// taken before (ip6_route_check_nh_onlink), so that nothing could put it back.
 		dev = "net1"
 	}
 	switch rapid.IntRange(0, 5).Draw(t, "kind") {
@@ -207,4 +208,91 @@ func TestFailed(t *testing.T) {
 			t.Errorf("%v has the code %d, want %d: %v", err, got.Code, code, e)
 		}
 	}
+}
+
+// dying is a context that ends when it was asked so many times.
+type dying struct {
+	context.Context
+	left *int
+}
+
+func (d dying) Err() error {
+	if *d.left--; *d.left < 0 {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// TestTimeIsUp: wherever an ADD runs out of time, since it waited for its locks so long,
+// it leaves nothing behind.
+func TestTimeIsUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("makes an interface")
+	}
+	netnstest.New(t)
+	netnstest.IP(t, "link add net1 type veth peer name peer1", "link set peer1 up", "link set net1 addrgenmode none", "link set net1 up", "addr add 10.1.0.5/24 dev net1", "addr add 2001:db8:1::5/64 dev net1 nodad")
+	conn, err := kernel.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	cookie, err := conn.Cookie()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := (record.Store{Dir: filepath.Join(t.TempDir(), "run")}).Namespace(cookie).LockWait(context.Background(), "a test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	ours := func() (list []string) {
+		s, err := conn.Snapshot(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range s.Rules {
+			if s.Rules[i].Protocol == netstate.ProtocolCNI {
+				list = append(list, s.Rules[i].String())
+			}
+		}
+		for i := range s.Routes {
+			if s.Routes[i].Protocol == netstate.ProtocolCNI {
+				list = append(list, s.Routes[i].String())
+			}
+		}
+		return list
+	}
+	a := &srcroute.Attachment{Dev: "net1", Addrs: []srcroute.Address{{Prefix: netip.MustParsePrefix("10.1.0.5/24"), Gateway: netip.MustParseAddr("10.1.0.1")},
+		{Prefix: netip.MustParsePrefix("2001:db8:1::5/64"), Gateway: netip.MustParseAddr("2001:db8:1::1")}}}
+	rules, problems := specjson.Rules("rules", []byte(`[{"from": ["`+strings.Join(hosts(128), `", "`)+`"], "to": ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "192.0.0.0/24", "100.64.0.0/24", "198.18.0.0/24"]}]`))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	midway := 0
+	for n := 0; ; n++ {
+		left := n
+		c := &config{network: "n", addrs: a.Addrs, Config: srcroute.Config{Own: true, Rules: rules}}
+		p := &plugin{own: true, name: Own, debug: true, ctx: dying{context.Background(), &left}, started: time.Now()}
+		s := &session{plugin: p, conn: conn, lock: lock, records: &record.Attachments{}}
+		_, err := s.add(c, a, record.AttachmentKey{Plugin: Own, Network: "n", Container: "c1", Interface: "net1"})
+		if err == nil {
+			break
+		}
+		if list := ours(); !errors.Is(err, context.DeadlineExceeded) || len(list) > 0 || len(s.records.List) > 0 {
+			t.Fatalf("out of time at its question %d: %v\n%d records, and it left %d rules and routes: %.500q", n, err, len(s.records.List), len(list), list)
+		}
+		if len(p.writes) > 0 {
+			midway++
+		}
+	}
+	if midway == 0 {
+		t.Error("it was never out of time midway: the test has become blind")
+	}
+}
+
+func hosts(n int) (list []string) {
+	for i := range n {
+		list = append(list, fmt.Sprintf("10.77.0.%d/32", i))
+	}
+	return list
 }

@@ -1,9 +1,11 @@
 package sbr
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/viarule/viarule/internal/kernel"
 	"github.com/viarule/viarule/internal/netstate"
@@ -65,6 +67,18 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 
 // readSteps reads what of the records an ADD can do without.
 func (s *session) readSteps() error { return s.lock.Namespace().ReadSteps(s.records) }
+
+// mending is how long it may take to undo what was done when the time was up.
+const mending = 10 * time.Second
+
+// moreTime is for undoing: the call may have failed since its time is up, most of which
+// it may have waited for its locks. The function that it returns is to be called at the
+// end.
+func (s *session) moreTime() func() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), mending)
+	s.ctx = ctx
+	return cancel
+}
 
 // write is the kernel's Apply, behind look.
 func (s *session) write(changes []netstate.Change) (attempted int, failed []*netstate.ChangeError) {
