@@ -119,7 +119,7 @@ func checkInterface(name string) *Error {
 	return nil
 }
 
-// read reads the configuration, and what every command needs of it.
+// read reads the configuration and the network's name.
 func (c *Call) read(stdin io.Reader) *Error {
 	data, err := readAll(stdin)
 	if err != nil {
@@ -134,17 +134,8 @@ func (c *Call) read(stdin io.Reader) *Error {
 	}
 	c.Stdin = data
 	c.Config, _ = document("", v)
-	for _, s := range []struct {
-		key  string
-		into *string
-	}{{"name", &c.Network}, {"cniVersion", &c.Version}} {
-		if !c.Config.Has(s.key) {
-			continue
-		}
-		if c.Config[s.key].Kind() != jsontext.String {
-			return unmarshal(s.key + ": it is " + short(c.Config[s.key]) + ", not a string")
-		}
-		*s.into = c.Config[s.key].Text()
+	if err := c.text("name", &c.Network); err != nil {
+		return err
 	}
 	switch {
 	case c.Network == "":
@@ -156,8 +147,28 @@ func (c *Call) read(stdin io.Reader) *Error {
 		return &Error{Code: CodeConfig, Msg: "missing network name"}
 	case !validName(c.Network):
 		return &Error{CodeConfig, "invalid characters found in network name", clip(c.Network)}
-	case c.Version == "":
+	}
+	return nil
+}
+
+// readVersion reads which version of the specification the configuration is of.
+func (c *Call) readVersion() *Error {
+	if err := c.text("cniVersion", &c.Version); err != nil {
+		return err
+	}
+	if c.Version == "" {
 		c.Version = "0.1.0" // what the specification takes where there is none
+	}
+	return nil
+}
+
+func (c *Call) text(key string, into *string) *Error {
+	switch v := c.Config[key]; v.Kind() {
+	case jsontext.Null:
+	case jsontext.String:
+		*into = v.Text()
+	default:
+		return unmarshal(key + ": it is " + short(v) + ", not a string")
 	}
 	return nil
 }

@@ -81,6 +81,12 @@ func (p *Plugin) answer(getenv func(string) string, stdin io.Reader) ([]byte, *E
 	if err := c.read(stdin); err != nil {
 		return nil, err
 	}
+	if bit(c.Command) == 0 {
+		return nil, &Error{Code: CodeEnvironment, Msg: "unknown CNI_COMMAND: " + clip(c.Command)}
+	}
+	if err := c.readVersion(); err != nil {
+		return nil, err
+	}
 	switch c.Command {
 	case "ADD":
 		return p.add(c)
@@ -93,10 +99,9 @@ func (p *Plugin) answer(getenv func(string) string, stdin io.Reader) ([]byte, *E
 		return nil, p.since(c, "0.4.0", p.Check)
 	case "GC":
 		return nil, p.since(c, "1.1.0", p.GC)
-	case "STATUS":
+	default: // STATUS
 		return nil, p.since(c, "1.1.0", p.Status)
 	}
-	return nil, &Error{Code: CodeEnvironment, Msg: "unknown CNI_COMMAND: " + clip(c.Command)}
 }
 
 func (p *Plugin) add(c *Call) ([]byte, *Error) {
@@ -109,7 +114,7 @@ func (p *Plugin) add(c *Call) ([]byte, *Error) {
 	}
 	text, err := r.Text(c.Version)
 	if err != nil {
-		return nil, asError(err)
+		return nil, Wrong("cniVersion", err.Error(), "")
 	}
 	return text, nil
 }

@@ -84,6 +84,9 @@ func (n Namespace) Lock(doing string) (*Lock, error) {
 
 // mkdir makes the folder where it is missing.
 func (n Namespace) mkdir() error {
+	if unix.Mkdir(n.Dir(), 0o700) == nil {
+		return nil // most often the others' folder is there
+	}
 	err := os.MkdirAll(n.Dir(), 0o700)
 	if err == nil {
 		return nil

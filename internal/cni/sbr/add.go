@@ -140,10 +140,12 @@ func (s *session) facts(c *config, a *srcroute.Attachment) (*srcroute.Facts, err
 	if c.Table != 0 && len(c.Routes) == 0 && c.VRF == "" {
 		return f, nil // main stays as it is
 	}
-	if f.Addrs, err = s.view.Addrs(s.ctx, a.Dev); err != nil {
-		return nil, err
+	if c.Own || c.SourceHints || c.VRF != "" {
+		if f.Addrs, err = s.view.Addrs(s.ctx, a.Dev); err != nil {
+			return nil, err
+		}
+		f.Sources = sources(f.Addrs, c.VRF != "")
 	}
-	f.Sources = sources(f.Addrs, c.VRF != "")
 	for _, family := range netstate.Families {
 		routes, err := s.view.Routes(s.ctx, family, netstate.TableMain, a.Dev)
 		if err != nil {

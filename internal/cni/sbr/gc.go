@@ -25,7 +25,7 @@ func (p *plugin) gc(c *config, _ *cni.Call) (did string, err error) {
 	removed := 0
 	var failed []error
 	for _, n := range list {
-		records, err := n.AttachmentHeads()
+		records, err := n.Attachments()
 		if err != nil {
 			failed = append(failed, err)
 			continue

@@ -65,6 +65,9 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 	return work(s)
 }
 
+// readSteps reads what of the records an ADD can do without.
+func (s *session) readSteps() error { return s.lock.Namespace().ReadSteps(s.records) }
+
 // mending is how long it may take to undo what was done when the time was up.
 const mending = 10 * time.Second
 
@@ -76,9 +79,6 @@ func (s *session) moreTime() func() {
 	s.ctx = ctx
 	return cancel
 }
-
-// readSteps reads what of the records an ADD can do without.
-func (s *session) readSteps() error { return s.lock.Namespace().ReadSteps(s.records) }
 
 // write is the kernel's Apply, behind look.
 func (s *session) write(changes []netstate.Change) (attempted int, failed []*netstate.ChangeError) {
