@@ -12,9 +12,10 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## bin/viarule, and the CNI plugin bin/viarule-sbr
+build: ## bin/viarule, and the CNI plugins bin/viarule-sbr and bin/viarule-ptp
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/viarule ./cmd/viarule
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/viarule-sbr ./cmd/viarule-sbr
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/viarule-ptp ./cmd/viarule-ptp
 
 .PHONY: deps
 deps: ## the Debian packages that demo and tests use, where they are missing
@@ -23,6 +24,10 @@ deps: ## the Debian packages that demo and tests use, where they are missing
 .PHONY: demo
 demo: deps build ## a host with two uplinks in namespaces: before, plan, apply, after
 	@PATH="$(CURDIR)/bin:$$PATH" ./demo/run.sh
+
+.PHONY: demo-pods
+demo-pods: deps build ## pods on two nodes in namespaces: silence, apply, everyone reaches everyone
+	@PATH="$(CURDIR)/bin:$$PATH" ./demo/pods.sh
 
 .PHONY: test
 test: deps build ## everything: unit, property, script, namespace, CRD, CNI and VM tests
@@ -59,7 +64,7 @@ fuzz: ## every fuzz target for FUZZTIME
 
 .PHONY: bench
 bench: deps build ## side by side with ip -batch, vishvananda/netlink and the reference CNI plugins; prints ratios
-	cd bench && $(GO) run . -viarule $(CURDIR)/bin/viarule -viarule-sbr $(CURDIR)/bin/viarule-sbr
+	cd bench && $(GO) run . -viarule $(CURDIR)/bin/viarule -viarule-sbr $(CURDIR)/bin/viarule-sbr -viarule-ptp $(CURDIR)/bin/viarule-ptp
 
 .PHONY: generate
 generate: ## deepcopy and custom resource definitions from api/v1alpha1

@@ -5,7 +5,7 @@
 // one is noisy.
 //
 // It needs root. Traffic exists only in network namespaces that it makes and
-// that end with it; /run and /etc/iproute2 are private to it.
+// that end with it; /run, /var/lib and /etc/iproute2 are private to it.
 //
 //	make bench
 //	cd bench && go run . -viarule ../bin/viarule -only routes,forward -rounds 3
@@ -30,6 +30,7 @@ type bench struct {
 	ctx        context.Context
 	viarule    string
 	viaruleSbr string
+	viarulePtp string
 	rounds     int
 	dir        string // for the files that programs read
 	report     []measurement
@@ -50,13 +51,21 @@ type measurement struct {
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == agentArg {
+		if err := agent(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench, in a pod:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	viarule := flag.String("viarule", "../bin/viarule", "the program to measure")
 	viaruleSbr := flag.String("viarule-sbr", "../bin/viarule-sbr", "the CNI plugin to measure")
+	viarulePtp := flag.String("viarule-ptp", "../bin/viarule-ptp", "the CNI plugin to measure")
 	rounds := flag.Int("rounds", 5, "rounds; in each all ways of a measurement take their turn")
 	only := flag.String("only", "", "measurements, by comma: "+names())
 	out := flag.String("json", "results.json", "where the results go as JSON; empty: nowhere")
 	flag.Parse()
-	if err := run(&bench{viarule: *viarule, viaruleSbr: *viaruleSbr, rounds: *rounds}, *only, *out); err != nil {
+	if err := run(&bench{viarule: *viarule, viaruleSbr: *viaruleSbr, viarulePtp: *viarulePtp, rounds: *rounds}, *only, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -76,6 +85,8 @@ var measurements = []struct {
 	{"explain", (*bench).explain},
 	{"lookup", (*bench).lookup},
 	{"sbr", (*bench).sbr},
+	{"ptp", (*bench).ptp},
+	{"pods", (*bench).pods},
 }
 
 func names() string {

@@ -330,7 +330,7 @@ func (b *bench) sbrCrowd(programs []sbrProgram) error {
 			if err := b.ctx.Err(); err != nil {
 				return err
 			}
-			took, err := b.atOnce(programs[i].path, pods)
+			took, err := b.atOnce(programs[i].path, "ADD", pods)
 			if err != nil {
 				return err
 			}
@@ -352,14 +352,14 @@ func (b *bench) sbrCrowd(programs []sbrProgram) error {
 	return nil
 }
 
-// atOnce has a plugin ADD to all pods at once. It starts the processes one by
+// atOnce calls a plugin for all pods at once. It starts the processes one by
 // one, since only this thread has the mounts and the namespace.
-func (b *bench) atOnce(program string, pods []*pod) (spent, error) {
+func (b *bench) atOnce(program, verb string, pods []*pod) (spent, error) {
 	var calls []*call
 	var errs []error
 	start := time.Now()
 	for _, p := range pods {
-		c, err := b.startPlugin(program, "ADD", p)
+		c, err := b.startPlugin(program, verb, p)
 		if err != nil {
 			errs = append(errs, err)
 			break

@@ -8,11 +8,16 @@ import (
 	"path/filepath"
 
 	"github.com/viarule/viarule/internal/cni/sbr"
+	_ "github.com/viarule/viarule/internal/shortlife" // before everything else
 )
 
 // version is set by the linker.
 var version = "devel"
 
-func main() {
+// Everything is done here, where the runtime keeps the goroutine on one thread by itself:
+// see kernel.Pinned.
+func init() {
 	os.Exit(sbr.Main(filepath.Base(os.Args[0]), version))
 }
+
+func main() {}

@@ -27,7 +27,8 @@ var imports = map[string][]string{
 	"internal/netstate/netstatetest": {"internal/netstate", "pgregory.net/rapid"},
 	"internal/spec":                  {"internal/netstate"},
 	"internal/specfile":              {"internal/netstate", "internal/spec", "go.yaml.in/yaml/v3"},
-	"internal/specjson":              {"internal/netstate", "internal/spec"},
+	"internal/specjson":              {"internal/jsontext", "internal/netstate", "internal/spec"},
+	"internal/jsontext":              {},
 	"internal/owner":                 {"internal/netstate"},
 	"internal/fib":                   {"internal/netstate"},
 	"internal/sim":                   {"internal/netstate", "internal/fib"},
@@ -42,7 +43,7 @@ var imports = map[string][]string{
 	"internal/desired":               {"internal/netstate", "internal/spec", "internal/owner", "internal/external", "internal/podnet"},
 	"internal/plan":                  {"internal/netstate", "internal/spec", "internal/owner", "internal/desired"},
 	"internal/rttables":              {},
-	"internal/record":                {"internal/netstate", "internal/spec", "golang.org/x/sys/"},
+	"internal/record":                {"internal/netstate", "internal/spec", "internal/jsontext", "golang.org/x/sys/"},
 	"internal/apply":                 {"internal/netstate", "internal/spec", "internal/desired", "internal/plan"},
 	"internal/kernel":                {"internal/netstate", "golang.org/x/sys/"},
 	"internal/cutoff":                {"internal/netstate", "internal/spec", "internal/fib"},
@@ -56,13 +57,18 @@ var imports = map[string][]string{
 	"internal/cli": {"internal/netstate", "internal/spec", "internal/specfile", "internal/plan", "internal/host", "internal/lab", "internal/guard",
 		"internal/snapshot", "internal/explain", "internal/explain/page", "internal/doctor", "internal/impact",
 		"github.com/spf13/", "go.yaml.in/yaml/v3", "golang.org/x/sys/"},
-	"internal/srcroute": {"internal/netstate", "internal/spec"},
-	"internal/standing": {"internal/netstate", "internal/record"},
-	"internal/cni":      {"internal/kernel", "github.com/containernetworking/cni/"},
-	"internal/cni/sbr": {"internal/netstate", "internal/spec", "internal/specjson", "internal/srcroute", "internal/record", "internal/standing", "internal/kernel", "internal/cni",
-		"github.com/containernetworking/cni/", "golang.org/x/sys/"},
-	"cmd/viarule":     {"internal/cli"},
-	"cmd/viarule-sbr": {"internal/cni/sbr"},
+	"internal/srcroute":      {"internal/netstate", "internal/spec"},
+	"internal/standing":      {"internal/netstate", "internal/record"},
+	"internal/shortlife":     {},
+	"internal/cni":           {"internal/jsontext", "internal/kernel", "golang.org/x/sys/"},
+	"internal/cni/hostlocal": {"internal/cni", "internal/jsontext", "golang.org/x/sys/"},
+	"internal/cni/ipam":      {"internal/cni", "internal/cni/hostlocal", "internal/jsontext", "golang.org/x/sys/"},
+	"internal/cni/sbr": {"internal/netstate", "internal/jsontext", "internal/spec", "internal/specjson", "internal/srcroute", "internal/record", "internal/standing", "internal/kernel", "internal/cni",
+		"golang.org/x/sys/"},
+	"internal/cni/ptp": {"internal/netstate", "internal/jsontext", "internal/kernel", "internal/cni", "internal/cni/ipam", "golang.org/x/sys/"},
+	"cmd/viarule":      {"internal/cli"},
+	"cmd/viarule-sbr":  {"internal/cni/sbr", "internal/shortlife"},
+	"cmd/viarule-ptp":  {"internal/cni/ptp", "internal/shortlife"},
 
 	// Test kits: only tests import them, and `production` below sees to that.
 	"internal/kernelfake": {"internal/netstate", "golang.org/x/sys/"},
@@ -78,7 +84,7 @@ var imports = map[string][]string{
 var testkits = []string{"internal/kernelfake", "internal/kerneltest", "internal/netnstest", "internal/netstate/netstatetest"}
 
 // pure packages look at nothing but their arguments.
-var pure = []string{"internal/netstate", "internal/spec", "internal/specjson", "internal/owner", "internal/fib", "internal/sim", "internal/snapshot", "internal/explain", "internal/explain/page", "internal/doctor", "internal/impact", "internal/external", "internal/podnet", "internal/desired", "internal/plan", "internal/srcroute", "internal/standing"}
+var pure = []string{"internal/netstate", "internal/jsontext", "internal/spec", "internal/specjson", "internal/owner", "internal/fib", "internal/sim", "internal/snapshot", "internal/explain", "internal/explain/page", "internal/doctor", "internal/impact", "internal/external", "internal/podnet", "internal/desired", "internal/plan", "internal/srcroute", "internal/standing"}
 
 var impure = []string{"os", "os/exec", "net", "log", "log/slog", "time", "math/rand", "math/rand/v2", "sync", "syscall", "runtime", "context", "crypto/rand"}
 
@@ -86,7 +92,8 @@ var impure = []string{"os", "os/exec", "net", "log", "log/slog", "time", "math/r
 // contain: they cost start-up time, memory or attack surface.
 var mustNotLink = map[string][]string{
 	"cmd/viarule":     {"k8s.io/client-go", "k8s.io/apiextensions-apiserver", "pgregory.net/rapid", "testing"},
-	"cmd/viarule-sbr": {"k8s.io/", "github.com/spf13/", "go.yaml.in/", "github.com/google/nftables", "log/slog", "pgregory.net/rapid", "testing"},
+	"cmd/viarule-sbr": {"k8s.io", "github.com/spf13", "go.yaml.in", "github.com/google/nftables", "log/slog", "github.com/containernetworking", "regexp", "crypto", "pgregory.net/rapid", "testing"},
+	"cmd/viarule-ptp": {"k8s.io", "github.com/spf13", "go.yaml.in", "github.com/google/nftables", "log/slog", "github.com/containernetworking", "encoding/json", "regexp", "crypto", "pgregory.net/rapid", "testing"},
 }
 
 const (

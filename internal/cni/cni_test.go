@@ -1,12 +1,11 @@
 package cni
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 
-	"github.com/containernetworking/cni/pkg/types"
+	"github.com/viarule/viarule/internal/jsontext"
 )
 
 func TestOneEdit(t *testing.T) {
@@ -29,8 +28,8 @@ func TestNumber(t *testing.T) {
 	for text, code := range map[string]uint{
 		"1": 0, "32765": 0, "0": 7, "32766": 7, "-1": 7, "1.5": 7, "1.0": 7, "1e3": 7, "4294967296": 7, "18446744073709551616": 7, `"7"`: 6, "true": 6, "[]": 6, "{}": 6, `""`: 6,
 	} {
-		n, err := Number("key", json.RawMessage(text), 1, 32765)
-		e, _ := err.(*types.Error)
+		n, err := Number("key", jsontext.Value(text), 1, 32765)
+		e, _ := err.(*Error)
 		switch {
 		case code == 0 && (err != nil || fmt.Sprint(n) != text):
 			t.Errorf("%s: %d, %v", text, n, err)
@@ -38,7 +37,7 @@ func TestNumber(t *testing.T) {
 			t.Errorf("%s: %v, want code %d", text, err, code)
 		}
 	}
-	_, err := Number("key", json.RawMessage(`"`+strings.Repeat("é", 100)+`"`), 1, 2)
+	_, err := Number("key", jsontext.Value(`"`+strings.Repeat("é", 100)+`"`), 1, 2)
 	if s := err.Error(); len(s) > 120 || strings.Contains(s, "\ufffd") {
 		t.Errorf("a long value is cut as %q", s)
 	}

@@ -1,79 +1,109 @@
 package cni
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/containernetworking/cni/pkg/types"
+	"github.com/viarule/viarule/internal/jsontext"
 )
 
-// Document is a JSON object of which each value is read by its key.
-type Document map[string]json.RawMessage
+// Document is a JSON object of which each value is read by its key. Of a key that is
+// written twice the last value counts.
+type Document map[string]jsontext.Value
 
 // ReadDocument reads a JSON object; key names it in messages.
 func ReadDocument(key string, data []byte) (Document, error) {
-	var d Document
-	if err := json.Unmarshal(data, &d); err != nil {
+	v, err := jsontext.Parse(data)
+	if err != nil {
 		return nil, Type(key, err.Error(), "write a JSON object")
 	}
-	return d, nil
+	return document(key, v)
+}
+
+func document(key string, v jsontext.Value) (Document, error) {
+	switch k := v.Kind(); k {
+	case jsontext.Null:
+		return nil, nil
+	case jsontext.Object:
+		d := Document{}
+		v.Each(func(key string, value jsontext.Value) bool {
+			d[key] = value
+			return true
+		})
+		return d, nil
+	default:
+		return nil, Type(key, "it is "+k.String()+", not an object", "write a JSON object")
+	}
 }
 
 // Has says that a key is there; one that is null is not.
-func (d Document) Has(key string) bool {
-	v := d[key]
-	return len(v) > 0 && !bytes.Equal(v, []byte("null"))
-}
+func (d Document) Has(key string) bool { return d[key].Kind() != jsontext.Null }
 
 // Sub is the object under a key, empty where there is none.
-func (d Document) Sub(path, key string) (Document, error) {
-	if !d.Has(key) {
-		return nil, nil
+func (d Document) Sub(path, key string) (Document, error) { return document(path+key, d[key]) }
+
+// Value reads a value of the type T, which is bool, string, or a list of strings. A null
+// in a list counts as an empty string.
+func Value[T bool | string | []string](key string, v jsontext.Value) (T, error) {
+	var t T
+	var ok bool
+	var want string
+	switch into := any(&t).(type) {
+	case *bool:
+		want, ok = "true or false", v.Kind() == jsontext.Boolean
+		*into = ok && v[0] == 't'
+	case *string:
+		want = "a string"
+		if ok = v.Kind() == jsontext.String; ok {
+			*into = v.Text()
+		}
+	case *[]string:
+		want = "a list of strings"
+		*into, ok = stringList(v)
 	}
-	return ReadDocument(path+key, d[key])
+	if !ok {
+		return t, Type(key, "it is "+short(v)+", not "+want, "")
+	}
+	return t, nil
 }
 
-// Value reads a value of the type T, which is bool, string, or a list of strings.
-func Value[T bool | string | []string](key string, raw json.RawMessage) (T, error) {
-	var v T
-	if err := json.Unmarshal(raw, &v); err != nil {
-		return v, Type(key, fmt.Sprintf("it is %s, not %s", short(raw), map[string]string{"bool": "true or false", "string": "a string", "[]string": "a list of strings"}[fmt.Sprintf("%T", v)]), "")
+func stringList(v jsontext.Value) (list []string, ok bool) {
+	if v.Kind() != jsontext.List {
+		return nil, false
 	}
-	return v, nil
+	ok = true
+	v.Each(func(_ string, e jsontext.Value) bool {
+		switch e.Kind() {
+		case jsontext.Null:
+			list = append(list, "")
+		case jsontext.String:
+			list = append(list, e.Text())
+		default:
+			ok = false
+		}
+		return ok
+	})
+	return list, ok
 }
 
 // Number reads a whole number from least to most.
-func Number(key string, raw json.RawMessage, least, most uint64) (uint64, error) {
-	n, err := strconv.ParseUint(string(raw), 10, 64)
-	if err != nil {
-		var whole json.Number
-		if json.Unmarshal(raw, &whole) != nil || raw[0] == '"' {
-			return 0, Type(key, fmt.Sprintf("it is %s, not a number", short(raw)), "")
-		}
+func Number(key string, v jsontext.Value, least, most uint64) (uint64, error) {
+	if v.Kind() != jsontext.Number {
+		return 0, Type(key, "it is "+short(v)+", not a number", "")
 	}
+	n, err := strconv.ParseUint(string(v), 10, 64)
 	if err != nil || n < least || n > most {
-		return 0, Wrong(key, fmt.Sprintf("%s is no whole number from %d to %d", short(raw), least, most), "")
+		return 0, Wrong(key, short(v)+" is no whole number from "+strconv.FormatUint(least, 10)+" to "+strconv.FormatUint(most, 10), "")
 	}
 	return n, nil
-}
-
-func short(raw json.RawMessage) string {
-	const most = 60
-	if len(raw) > most {
-		return string(bytes.ToValidUTF8(raw[:most], nil)) + "..."
-	}
-	return string(raw)
 }
 
 // Key is a key of a configuration, and what reads its value into a T.
 type Key[T any] struct {
 	Name string
-	Read func(into *T, key string, raw json.RawMessage) error
+	Read func(into *T, key string, v jsontext.Value) error
 }
 
 // Read reads every key that d has; path goes before their names in messages.
@@ -152,17 +182,28 @@ func Overrides[T any](into *T, d Document, keys []Key[T], allowed []string) (pat
 	return paths, Read(into, path, mine, keys)
 }
 
+// GCAttachment is an attachment in the list that GC gets.
+type GCAttachment struct{ ContainerID, IfName string }
+
 // ValidAttachments reads what GC gets: the attachments that still exist. libcni
 // writes an empty list as null.
-func ValidAttachments(d Document) ([]types.GCAttachment, error) {
+func ValidAttachments(d Document) ([]GCAttachment, error) {
 	const key = "cni.dev/valid-attachments"
-	raw, ok := d[key]
+	v, ok := d[key]
 	if !ok {
 		return nil, Wrong(key, "the list is missing", "without it nothing says what may be removed; an empty list says that all of this network is")
 	}
-	var list []types.GCAttachment
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, Type(key, err.Error(), "")
+	var list []GCAttachment
+	r := reader{}
+	r.list(v, func(e jsontext.Value) {
+		var a GCAttachment
+		r.object(e, []string{"containerID", "ifname"}, func(i int, v jsontext.Value) {
+			*[]*string{&a.ContainerID, &a.IfName}[i] = r.text(v)
+		})
+		list = append(list, a)
+	})
+	if r.err != nil {
+		return nil, Type(key, r.err.Error(), "")
 	}
 	return list, nil
 }

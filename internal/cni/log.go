@@ -1,14 +1,16 @@
 package cni
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/viarule/viarule/internal/jsontext"
 )
 
 // LogDir is where log files are.
@@ -28,20 +30,44 @@ type Log struct {
 	Level int
 }
 
-// Entry is a line of the log.
+// Entry is what a line of the log says of a call. What is empty is left out.
 type Entry struct {
-	Time      string  `json:"time"`
-	Level     string  `json:"level"`
-	Command   string  `json:"command"`
-	Network   string  `json:"network"`
-	Container string  `json:"container,omitempty"`
-	Interface string  `json:"interface,omitempty"`
-	Netns     string  `json:"netns,omitempty"`
-	Duration  float64 `json:"durationMs"`
-	Did       string  `json:"did,omitempty"`
-	Error     string  `json:"error,omitempty"`
-	// Writes are those to the kernel, in netstate's text form: at LogDebug.
-	Writes []string `json:"writes,omitempty"`
+	Command   string
+	Network   string
+	Container string
+	Interface string
+	Netns     string
+	Did       string
+	Error     string
+	Writes    []string // to the kernel, in netstate's text form: at LogDebug
+}
+
+// line is the entry as JSON.
+func (e *Entry) line(level string, started time.Time) []byte {
+	took := float64(time.Since(started).Microseconds()) / 1e3
+	b := started.UTC().AppendFormat([]byte(`{"time":"`), time.RFC3339Nano)
+	b = append(b, '"')
+	for _, f := range [...]struct{ key, value string }{
+		{"level", level}, {"command", e.Command}, {"network", e.Network}, {"container", e.Container}, {"interface", e.Interface}, {"netns", e.Netns}, {"did", e.Did}, {"error", e.Error},
+	} {
+		if f.value != "" {
+			b = append(b, `,"`+f.key+`":`...)
+			b = jsontext.AppendString(b, f.value)
+		}
+	}
+	b = strconv.AppendFloat(append(b, `,"durationMs":`...), took, 'f', -1, 64)
+	for i, w := range e.Writes {
+		if i == 0 {
+			b = append(b, `,"writes":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = jsontext.AppendString(b, w)
+	}
+	if len(e.Writes) > 0 {
+		b = append(b, ']')
+	}
+	return append(b, "}\n"...)
 }
 
 // CheckLogFile says what is wrong with a log file's name: a configuration may come from
@@ -63,19 +89,13 @@ func (l Log) Write(level int, started time.Time, e Entry) {
 	if l.File == "" || level > l.Level {
 		return
 	}
-	e.Time = started.UTC().Format(time.RFC3339Nano)
-	e.Level = [...]string{LogError: "error", LogInfo: "info", LogDebug: "debug"}[level]
-	e.Duration = float64(time.Since(started).Microseconds()) / 1e3
-	line, err := json.Marshal(e)
-	if err != nil {
-		return
-	}
 	f, err := openLog(l.File)
 	if err != nil {
 		return
 	}
 	defer f.Close()
-	_, _ = f.Write(append(line, '\n')) // in one piece: others append to it too
+	name := [...]string{LogError: "error", LogInfo: "info", LogDebug: "debug"}[level]
+	_, _ = f.Write(e.line(name, started)) // in one piece: others append to it too
 }
 
 func openLog(name string) (*os.File, error) {
@@ -94,4 +114,33 @@ func openLog(name string) (*os.File, error) {
 		return nil, errors.Join(err, fmt.Errorf("%s is no regular file", name))
 	}
 	return f, nil
+}
+
+// LogKeys are the keys of a configuration that say where to log, and how much.
+func LogKeys[T any](of func(*T) *Log) []Key[T] {
+	return []Key[T]{
+		{Name: "logFile", Read: func(c *T, key string, v jsontext.Value) error {
+			name, err := Value[string](key, v)
+			if err != nil || name == "" {
+				return err
+			}
+			if err := CheckLogFile(key, name); err != nil {
+				return err
+			}
+			of(c).File = name
+			return nil
+		}},
+		{Name: "logLevel", Read: func(c *T, key string, v jsontext.Value) error {
+			level, err := Value[string](key, v)
+			if err != nil {
+				return err
+			}
+			n, ok := map[string]int{"error": LogError, "info": LogInfo, "debug": LogDebug}[level]
+			if !ok {
+				return Wrong(key, fmt.Sprintf("%.40q is no level", level), "use error, info or debug")
+			}
+			of(c).Level = n
+			return nil
+		}},
+	}
 }

@@ -121,10 +121,10 @@ func appendAddr(b []byte, r *netstate.Addr, links *indexes) ([]byte, error) {
 	}
 	if family == unix.AF_INET6 && r.Flags&unix.IFA_F_DEPRECATED != 0 {
 		// There is no flag to ask for that, only a lifetime as the preferred one.
-		b = put(b, unix.IFA_CACHEINFO, deprecated)
+		b = put(b, unix.IFA_CACHEINFO, deprecated[:])
 	}
 	return left.append(b), nil
 }
 
 // deprecated is a struct ifa_cacheinfo: preferred for no time, valid for ever.
-var deprecated = append(make([]byte, 4), append([]byte{0xff, 0xff, 0xff, 0xff}, make([]byte, 8)...)...)
+var deprecated = [...]byte{4: 0xff, 5: 0xff, 6: 0xff, 7: 0xff, 15: 0}

@@ -33,7 +33,21 @@ const (
 func (c *Conn) Apply(ctx context.Context, changes []netstate.Change) (attempted int, failed []*netstate.ChangeError) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.apply(ctx, changes, newIndexes(func(name string) (int32, error) { return c.linkIndex(ctx, name) }))
+}
+
+// Apply is Conn's, for one who has just read the links: their numbers are not asked for
+// again until a link is changed.
+func (v *View) Apply(ctx context.Context, changes []netstate.Change) (attempted int, failed []*netstate.ChangeError) {
+	c := v.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	links := newIndexes(func(name string) (int32, error) { return c.linkIndex(ctx, name) })
+	links.seen = v
+	return c.apply(ctx, changes, links)
+}
+
+func (c *Conn) apply(ctx context.Context, changes []netstate.Change, links *indexes) (attempted int, failed []*netstate.ChangeError) {
 	for attempted < len(changes) && len(failed) == 0 && ctx.Err() == nil {
 		n := sysctlRun(changes[attempted:])
 		var errs []*netstate.ChangeError
@@ -42,8 +56,7 @@ func (c *Conn) Apply(ctx context.Context, changes []netstate.Change) (attempted 
 			n, errs = c.writeSysctls(changes[attempted : attempted+n])
 		case alone(&changes[attempted]):
 			n, errs = 1, c.writeAlone(ctx, &changes[attempted], links)
-			clear(links.known) // a link may have come or gone
-			links.last = ""
+			links.forget() // a link may have come or gone
 		default:
 			n, errs = c.applyBatch(ctx, changes[attempted:], links)
 		}
@@ -279,6 +292,14 @@ func (c *Conn) linkIndex(ctx context.Context, name string) (int32, error) {
 // ask sends one request with an acknowledgement. It never uses the buffer of a
 // batch that is being put together.
 func (c *Conn) ask(ctx context.Context, typ, flags uint16, body []byte) ([]byte, error) {
+	found, err := c.askOnce(ctx, typ, flags, body)
+	if c.grow(err) {
+		return c.askOnce(ctx, typ, flags, body)
+	}
+	return found, err
+}
+
+func (c *Conn) askOnce(ctx context.Context, typ, flags uint16, body []byte) ([]byte, error) {
 	t, err := c.transport()
 	if err != nil {
 		return nil, err

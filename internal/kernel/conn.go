@@ -38,14 +38,15 @@ func Open(netns string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newConn(ns, netns)
+	return newConn(ns, netns, func(open func() error) error { return inNamespace(ns, open) })
 }
 
-// newConn takes an open namespace over; its name is for messages.
-func newConn(ns *os.File, netns string) (*Conn, error) {
+// newConn takes an open namespace over; its name is for messages. inside runs what opens
+// the Conn's own sockets in the namespace.
+func newConn(ns *os.File, netns string, inside func(func() error) error) (*Conn, error) {
 	c := &Conn{ns: ns, buf: make([]byte, datagram), probed: map[uint16]bool{}}
 	c.dial = func() (t transport, err error) {
-		err = inNamespace(ns, func() error {
+		err = inside(func() error {
 			s, err := openSocket(unix.NETLINK_ROUTE)
 			if err == nil {
 				t, c.batch = s, s.batchSize()
@@ -55,7 +56,7 @@ func newConn(ns *os.File, netns string) (*Conn, error) {
 		return t, err
 	}
 	c.watch = func(groups uint32) (w watcher, err error) {
-		err = inNamespace(ns, func() error {
+		err = inside(func() error {
 			w, err = openMulticast(groups)
 			return err
 		})

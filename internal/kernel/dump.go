@@ -39,9 +39,28 @@ func (c *Conn) dump(ctx context.Context, what string, get, answer uint16, body [
 	case err == nil:
 		return list, count, nil
 	case errors.Is(err, errInterrupted):
-		return nil, 0, fmt.Errorf("list %s: %w", what, ErrTornDump)
+		err = ErrTornDump
 	}
-	return nil, 0, fmt.Errorf("list %s: %w", what, err)
+	return nil, 0, &listError{what, err}
+}
+
+// listError is an error of a dump. It is made for each table that does not exist, and no
+// words for it before somebody wants them.
+type listError struct {
+	what string
+	err  error
+}
+
+func (e *listError) Error() string { return "list " + e.what + ": " + e.err.Error() }
+func (e *listError) Unwrap() error { return e.err }
+
+// refused says that the kernel refused a question, and how.
+func refused(err error, with unix.Errno) bool {
+	if l, ok := err.(*listError); ok {
+		err = l.err
+	}
+	a, ok := err.(*answer)
+	return ok && a.errno == with
 }
 
 // dumpOnce appends the messages of one dump to list.
@@ -88,7 +107,7 @@ func (c *Conn) stream(ctx context.Context, get, want uint16, body []byte, take f
 			return 0, err
 		}
 		n, err := t.receive(c.buf)
-		if errors.Is(err, ErrLostAnswers) {
+		if errors.Is(err, ErrLostAnswers) || c.grow(err) {
 			return 0, errInterrupted
 		}
 		if err != nil {
@@ -341,7 +360,7 @@ func (c *Conn) nexthops(ctx context.Context, d *decoder, s *netstate.State) erro
 // absent says that the kernel has no such kind of object at all: IPv6 is off, or
 // policy routing or next hop objects were not built in. Then there are none.
 func absent(err error) bool {
-	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP)
+	return refused(err, unix.EAFNOSUPPORT) || refused(err, unix.EOPNOTSUPP)
 }
 
 // foreign says that a message is not of family f. A kernel without IPv6 answers

@@ -56,6 +56,39 @@ func TestEnterAndLeave(t *testing.T) {
 	}
 }
 
+// TestEnterAnyWay: the own namespace where that is allowed, and a thread that is kept by
+// the caller.
+func TestEnterAnyWay(t *testing.T) {
+	netnstest.New(t, netnstest.Mounts())
+	path := netnstest.Named(t, "pod")
+	own := thread(t)
+	for _, how := range []kernel.How{kernel.OwnToo, kernel.OwnToo | kernel.Pinned} {
+		for _, to := range []string{path, "/proc/thread-self/ns/net"} {
+			ns, err := kernel.Enter(to, how) // this test's thread is kept by netnstest.New
+			if err != nil {
+				t.Fatalf("%s: %v", to, err)
+			}
+			if inside := thread(t) != own; inside != (to == path) {
+				t.Errorf("%s: in another namespace: %t", to, inside)
+			}
+			c, err := ns.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if view(t, c).Link("lo") == nil {
+				t.Error("there is no lo")
+			}
+			c.Close()
+			if err := ns.Leave(); err != nil || thread(t) != own {
+				t.Errorf("came back to %s, from %s: %v", thread(t), own, err)
+			}
+		}
+		if _, err := kernel.Enter("/run/netns/nowhere", how); !errors.Is(err, kernel.ErrNoNamespace) || thread(t) != own {
+			t.Errorf("to nowhere: %v", err)
+		}
+	}
+}
+
 func thread(t *testing.T) string {
 	t.Helper()
 	s, err := os.Readlink("/proc/thread-self/ns/net")

@@ -11,13 +11,16 @@ import (
 )
 
 // newRuleAttrs are the rule attributes that came after Linux 5.10.
-var newRuleAttrs = map[uint16]FeatureError{
-	fraDSCP:          {Name: "DSCP in rules", MinKernel: "6.12"},
-	fraFlowLabel:     {Name: "flow labels in rules", MinKernel: "6.14"},
-	fraFlowLabel + 1: {Name: "flow labels in rules", MinKernel: "6.14"},
-	fraSPortMask:     {Name: "port masks in rules", MinKernel: "6.15"},
-	fraDPortMask:     {Name: "port masks in rules", MinKernel: "6.15"},
-	fraDSCPMask:      {Name: "DSCP masks in rules", MinKernel: "6.15"},
+var newRuleAttrs = []struct {
+	typ  uint16
+	lack FeatureError
+}{
+	{fraDSCP, FeatureError{Name: "DSCP in rules", MinKernel: "6.12"}},
+	{fraFlowLabel, FeatureError{Name: "flow labels in rules", MinKernel: "6.14"}},
+	{fraFlowLabel + 1, FeatureError{Name: "flow labels in rules", MinKernel: "6.14"}},
+	{fraSPortMask, FeatureError{Name: "port masks in rules", MinKernel: "6.15"}},
+	{fraDPortMask, FeatureError{Name: "port masks in rules", MinKernel: "6.15"}},
+	{fraDSCPMask, FeatureError{Name: "DSCP masks in rules", MinKernel: "6.15"}},
 }
 
 // checkFeatures refuses a rule with an attribute that this kernel would ignore.
@@ -44,8 +47,10 @@ func (c *Conn) checkFeatures(ctx context.Context, ch *netstate.Change) error {
 		if knows {
 			continue
 		}
-		if f, ok := newRuleAttrs[a.typ]; ok {
-			return &f
+		for i := range newRuleAttrs {
+			if newRuleAttrs[i].typ == a.typ {
+				return &newRuleAttrs[i].lack
+			}
 		}
 		return &FeatureError{Name: fmt.Sprintf("attribute %d of rules", a.typ), MinKernel: "newer than this one"}
 	}

@@ -3,7 +3,6 @@ package kernel
 import (
 	"encoding/hex"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 
@@ -47,11 +46,17 @@ func decodeLink(l *rawLink, b []byte) error {
 		Loopback: flags&unix.IFF_LOOPBACK != 0,
 		NoARP:    flags&ifNOARP != 0,
 	}}
-	attrs, err := parseAttrs(b[linkHeader:])
-	if err != nil {
-		return fmt.Errorf("link: %w", err)
-	}
-	for _, a := range attrs {
+	// Some sixty attributes, of which few are wanted: a list of them would be the largest
+	// thing that a CNI program allocates.
+	for rest := b[linkHeader:]; ; {
+		a, r, ok, err := next(rest)
+		if err != nil {
+			return fmt.Errorf("link: %w", err)
+		}
+		if !ok {
+			return nil
+		}
+		rest = r
 		var v uint32
 		switch a.typ {
 		case unix.IFLA_IFNAME:
@@ -85,7 +90,6 @@ func decodeLink(l *rawLink, b []byte) error {
 			}
 		}
 	}
-	return nil
 }
 
 func decodeLinkInfo(l *rawLink, info attr) {
@@ -122,7 +126,14 @@ func linkAddress(hardware uint16, b []byte) string {
 			return addrOf(b).String()
 		}
 	}
-	return net.HardwareAddr(b).String()
+	text := make([]byte, 0, 3*len(b))
+	for i := range b {
+		if i > 0 {
+			text = append(text, ':')
+		}
+		text = hex.AppendEncode(text, b[i:i+1])
+	}
+	return string(text)
 }
 
 // settleLinks names masters and parents, and teaches the decoder the names.

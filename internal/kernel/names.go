@@ -48,6 +48,7 @@ func (d *decoder) word(b []byte) string {
 // indexes turns link names into numbers for one run of Apply.
 type indexes struct {
 	lookup  func(name string) (int32, error)
+	seen    *View // of which the links' numbers hold; nil: none
 	known   map[string]int32
 	last    string
 	lastIdx int32
@@ -65,6 +66,11 @@ func (x *indexes) of(name string) (int32, error) {
 		return x.lastIdx, nil
 	}
 	i, ok := x.known[name]
+	if !ok && x.seen != nil {
+		if l := x.seen.Link(name); l != nil {
+			i, ok = int32(l.Index), true
+		}
+	}
 	if !ok {
 		var err error
 		if i, err = x.lookup(name); err != nil {
@@ -74,4 +80,10 @@ func (x *indexes) of(name string) (int32, error) {
 	}
 	x.last, x.lastIdx = name, i
 	return i, nil
+}
+
+// forget drops what is known of links.
+func (x *indexes) forget() {
+	clear(x.known)
+	x.last, x.seen = "", nil
 }

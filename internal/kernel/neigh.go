@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -178,4 +180,32 @@ func (p *prober) told(b []byte) {
 		p.state[k] = s
 		delete(p.keys, at)
 	}
+}
+
+// Kept are the permanent neighbours of a link, with their link-layer addresses.
+func (v *View) Kept(ctx context.Context, dev string) (map[netip.Addr]string, error) {
+	l := v.Link(dev)
+	if l == nil {
+		return nil, &linkError{dev}
+	}
+	v.c.mu.Lock()
+	defer v.c.mu.Unlock()
+	body := putU32(make([]byte, neighHeader), unix.NDA_IFINDEX, uint32(l.Index))
+	list, _, err := v.c.dump(ctx, "neighbours", unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, body)
+	if err != nil {
+		return nil, err
+	}
+	kept := map[netip.Addr]string{}
+	err = each(list, func(b []byte) error {
+		if len(b) < neighHeader {
+			return errShort
+		}
+		attrs := readAttrs(b[neighHeader:])
+		a, ok := netip.AddrFromSlice(attrs.get(unix.NDA_DST))
+		if ok && int(native.Uint32(b[4:])) == l.Index && native.Uint16(b[8:])&unix.NUD_PERMANENT != 0 {
+			kept[a] = net.HardwareAddr(attrs.get(unix.NDA_LLADDR)).String()
+		}
+		return nil
+	})
+	return kept, err
 }

@@ -112,6 +112,18 @@ func onOtherThread(f func() error) error {
 	return <-result
 }
 
+func sameFile(a, b *os.File) (bool, error) {
+	var x, y unix.Stat_t
+	err := unix.Fstat(int(a.Fd()), &x)
+	if err == nil {
+		err = unix.Fstat(int(b.Fd()), &y)
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at the network namespace: %w", err)
+	}
+	return x.Dev == y.Dev && x.Ino == y.Ino, nil
+}
+
 func sameNamespace(ns *os.File) (bool, error) {
 	var own, other unix.Stat_t
 	if err := unix.Stat(ownNetns, &own); err != nil {

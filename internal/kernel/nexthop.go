@@ -124,7 +124,13 @@ func decodeGroup(a attr, g *[]netstate.GroupHop) bool {
 	return true
 }
 
-var errNoID = fmt.Errorf("a next hop object needs an id: %w", unix.EINVAL)
+// errNoID is EINVAL.
+var errNoID error = noID{}
+
+type noID struct{}
+
+func (noID) Error() string { return "a next hop object needs an id: " + unix.EINVAL.Error() }
+func (noID) Unwrap() error { return unix.EINVAL }
 
 // appendNexthop appends the body of RTM_NEWNEXTHOP as the kernel dumps it. A
 // request must have no scope: see nexthopRequest.

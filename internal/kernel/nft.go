@@ -174,13 +174,17 @@ func (c *Conn) nftMaps(ctx context.Context, r *nftReading) error {
 			return nil
 		}
 		m := netstate.NftMap{Name: a.text(unix.NFTA_SET_NAME)}
+		known := true
 		switch a.be(unix.NFTA_SET_KEY_TYPE) {
 		case nftTypeIPv4:
 			m.Family = netstate.IPv4
 		case nftTypeIPv6:
 			m.Family = netstate.IPv6
+		case nftTypeLink:
+		default:
+			known = false
 		}
-		if m.Family == 0 || a.be(unix.NFTA_SET_FLAGS) != unix.NFT_SET_INTERVAL|unix.NFT_SET_MAP || a.be(unix.NFTA_SET_DATA_TYPE) != unix.NFT_DATA_VERDICT {
+		if _, _, flags := keyOf(m.Family); !known || a.be(unix.NFTA_SET_FLAGS) != flags || a.be(unix.NFTA_SET_DATA_TYPE) != unix.NFT_DATA_VERDICT {
 			noteUnknown(t, "a set %s of another kind; ", m.Name)
 			return nil
 		}
@@ -194,6 +198,12 @@ func (c *Conn) nftMaps(ctx context.Context, r *nftReading) error {
 		found, err := c.nftElements(ctx, t, &t.Maps[i])
 		if err != nil {
 			return err
+		}
+		if t.Maps[i].Family == 0 {
+			for _, b := range found {
+				t.Maps[i].Elems = append(t.Maps[i].Elems, netstate.NftElem{Link: b.link, Chain: b.chain})
+			}
+			continue
 		}
 		t.Maps[i].Elems = intervals(found)
 		r.foreign = r.foreign || !sameBounds(found, t.Maps[i].Elems)
@@ -213,6 +223,7 @@ func noteUnknown(t *netstate.NftTable, format, name string) {
 // first address behind one.
 type bound struct {
 	at    netip.Addr
+	link  string // of a map of links, which has no intervals
 	end   bool
 	chain string
 }
@@ -222,12 +233,17 @@ func (c *Conn) nftElements(ctx context.Context, t *netstate.NftTable, m *netstat
 	err = c.nftList(ctx, "elements", unix.NFT_MSG_GETSETELEM, unix.NFT_MSG_NEWSETELEM, body, func(a attrList) error {
 		for _, e := range readAttrs(a.get(unix.NFTA_SET_ELEM_LIST_ELEMENTS)) {
 			attrs := readAttrs(e.data())
-			at, ok := netip.AddrFromSlice(attrs.value(unix.NFTA_SET_ELEM_KEY))
+			key := attrs.value(unix.NFTA_SET_ELEM_KEY)
+			at, ok := netip.AddrFromSlice(key)
+			link := ""
+			if m.Family == 0 {
+				at, link, ok = netip.Addr{}, string(bytes.TrimRight(key, "\x00")), len(key) == unix.IFNAMSIZ
+			}
 			if !ok || netstate.FamilyOf(at) != m.Family {
 				noteUnknown(t, "an element of another kind in %s; ", m.Name)
 				continue
 			}
-			b := bound{at: at, end: attrs.be(unix.NFTA_SET_ELEM_FLAGS)&unix.NFT_SET_ELEM_INTERVAL_END != 0}
+			b := bound{at: at, link: link, end: attrs.be(unix.NFTA_SET_ELEM_FLAGS)&unix.NFT_SET_ELEM_INTERVAL_END != 0}
 			v := readAttrs(readAttrs(attrs.get(unix.NFTA_SET_ELEM_DATA)).get(unix.NFTA_DATA_VERDICT))
 			if b.chain = v.text(unix.NFTA_VERDICT_CHAIN); !b.end && int32(v.be(unix.NFTA_VERDICT_CODE)) != unix.NFT_GOTO {
 				noteUnknown(t, "an element of %s that is no goto; ", m.Name)
@@ -241,14 +257,17 @@ func (c *Conn) nftElements(ctx context.Context, t *netstate.NftTable, m *netstat
 }
 
 func compareBounds(a, b bound) int {
-	return cmp.Or(a.at.Compare(b.at), cmp.Compare(order(a.end), order(b.end)))
+	return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.link, b.link), cmp.Compare(order(a.end), order(b.end)))
 }
 
 // boundsOf is how viarule writes an interval: an element where it begins, and one
 // for the first address behind it. One that reaches the last address of the family
 // has no end.
 func boundsOf(e *netstate.NftElem) []bound {
-	out := []bound{{at: e.First, chain: e.Chain}}
+	out := []bound{{at: e.First, link: e.Link, chain: e.Chain}}
+	if e.Link != "" {
+		return out
+	}
 	if next := e.Last.Next(); next.IsValid() {
 		out = append(out, bound{at: next, end: true})
 	}
@@ -307,10 +326,8 @@ func decodeChain(a attrList) netstate.NftChain {
 	h := readAttrs(hook)
 	c.Hook = netstate.NftHook{Type: a.text(unix.NFTA_CHAIN_TYPE), Priority: int32(h.be(unix.NFTA_HOOK_PRIORITY))}
 	c.Hook.Hook = fmt.Sprint(h.be(unix.NFTA_HOOK_HOOKNUM))
-	for name, n := range hooks {
-		if n == h.be(unix.NFTA_HOOK_HOOKNUM) {
-			c.Hook.Hook = name
-		}
+	if n := int(h.be(unix.NFTA_HOOK_HOOKNUM)); n < len(hooks) {
+		c.Hook.Hook = hooks[n]
 	}
 	if p := a.get(unix.NFTA_CHAIN_POLICY); len(p) == 4 && binary.BigEndian.Uint32(p) != nfAccept {
 		c.Hook.Type += " with another policy" // never a wanted one

@@ -3,6 +3,8 @@ package kernel
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -27,7 +29,8 @@ const (
 
 	nftRegister = unix.NFT_REG_1
 
-	nftFibMissing = unix.NFTA_FIB_F_SADDR | unix.NFTA_FIB_F_MARK | unix.NFTA_FIB_F_IIF | unix.NFTA_FIB_F_PRESENT
+	nftFibUnmarked = unix.NFTA_FIB_F_SADDR | unix.NFTA_FIB_F_IIF | unix.NFTA_FIB_F_PRESENT
+	nftFibMissing  = nftFibUnmarked | unix.NFTA_FIB_F_MARK
 )
 
 // Offsets of the addresses in the two headers.
@@ -85,9 +88,34 @@ func compare(op uint32, v []byte) expression {
 }
 
 func bitwise(mask, xor uint32) expression {
-	b := putBE(putBE(putBE(nil, unix.NFTA_BITWISE_SREG, nftRegister), unix.NFTA_BITWISE_DREG, nftRegister), unix.NFTA_BITWISE_LEN, 4)
-	b = putValue(b, unix.NFTA_BITWISE_MASK, native.AppendUint32(nil, mask))
-	return expression{"bitwise", putValue(b, unix.NFTA_BITWISE_XOR, native.AppendUint32(nil, xor))}
+	return bitwiseBytes(native.AppendUint32(nil, mask), native.AppendUint32(nil, xor))
+}
+
+func bitwiseBytes(mask, xor []byte) expression {
+	b := putBE(putBE(putBE(nil, unix.NFTA_BITWISE_SREG, nftRegister), unix.NFTA_BITWISE_DREG, nftRegister), unix.NFTA_BITWISE_LEN, uint32(len(mask)))
+	b = putValue(b, unix.NFTA_BITWISE_MASK, mask)
+	return expression{"bitwise", putValue(b, unix.NFTA_BITWISE_XOR, xor)}
+}
+
+// inPrefix compares the destination address.
+func inPrefix(p netip.Prefix) []expression {
+	if !p.IsValid() {
+		return nil
+	}
+	addr := p.Masked().Addr().AsSlice()
+	mask := make([]byte, len(addr))
+	for i := range p.Bits() {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	f := netstate.FamilyOf(p.Addr())
+	return []expression{metaLoad(nftMetaNFProto), compare(unix.NFT_CMP_EQ, []byte{uint8(f)}), dstAddr(f), bitwiseBytes(mask, make([]byte, len(addr))), compare(unix.NFT_CMP_EQ, addr)}
+}
+
+func dstAddr(f netstate.Family) expression {
+	if f == netstate.IPv4 {
+		return payload(offsetDst4, 4)
+	}
+	return payload(offsetDst6, 16)
 }
 
 func payload(offset, size uint32) expression {
@@ -101,9 +129,13 @@ func lookup(name string) expression {
 	return expression{"lookup", putBE(putBE(b, unix.NFTA_LOOKUP_SREG, nftRegister), unix.NFTA_LOOKUP_DREG, unix.NFT_REG_VERDICT)}
 }
 
-func fib() expression {
+// fibNone is what fib gives where there is no route: 32 bits, as nft compares it. One byte
+// would do for the kernel, but nft prints that as missing/8, which it does not read.
+var fibNone = be32(0)
+
+func fib(flags uint32) expression {
 	b := putBE(putBE(nil, unix.NFTA_FIB_DREG, nftRegister), unix.NFTA_FIB_RESULT, unix.NFT_FIB_RESULT_OIF)
-	return expression{"fib", putBE(b, unix.NFTA_FIB_FLAGS, nftFibMissing)}
+	return expression{"fib", putBE(b, unix.NFTA_FIB_FLAGS, flags)}
 }
 
 // verdict ends a rule; chain is empty but for jumps.
@@ -151,12 +183,14 @@ func expressions(s *netstate.NftStmt) []expression {
 		return []expression{metaLoad(nftMetaIIFName), compare(unix.NFT_CMP_EQ, []byte(s.Link))}
 	case netstate.NftOIFPrefix:
 		return []expression{metaLoad(nftMetaOIFName), compare(unix.NFT_CMP_EQ, []byte(s.Link))}
+	case netstate.NftIIFMap:
+		return []expression{metaLoad(nftMetaIIFName), lookup(s.Name)}
+	case netstate.NftDAddr:
+		return inPrefix(s.Prefix)
+	case netstate.NftFibUnmarked:
+		return []expression{fib(nftFibUnmarked), compare(unix.NFT_CMP_EQ, fibNone)}
 	case netstate.NftDAddrMap:
-		addr := payload(offsetDst6, 16)
-		if v4 {
-			addr = payload(offsetDst4, 4)
-		}
-		return []expression{metaLoad(nftMetaNFProto), proto, addr, lookup(s.Name)}
+		return []expression{metaLoad(nftMetaNFProto), proto, dstAddr(s.Family), lookup(s.Name)}
 	case netstate.NftSAddrMap:
 		addr := payload(offsetSrc6, 16)
 		if v4 {
@@ -185,7 +219,7 @@ func expressions(s *netstate.NftStmt) []expression {
 	case netstate.NftSetMark:
 		return []expression{metaLoad(nftMetaMark), set, metaSet(nftMetaMark)}
 	case netstate.NftFibMissing:
-		check := []expression{fib(), compare(unix.NFT_CMP_EQ, []byte{0})}
+		check := []expression{fib(nftFibMissing), compare(unix.NFT_CMP_EQ, fibNone)}
 		if s.Family != 0 {
 			check = append([]expression{metaLoad(nftMetaNFProto), proto}, check...)
 		}
@@ -222,7 +256,7 @@ func decodeStmt(e []expression) (netstate.NftStmt, int) {
 }
 
 // maxExpressions is the most that a statement has.
-const maxExpressions = 4
+const maxExpressions = 5
 
 // guessStmt gives the statement that n expressions would be if they were one of
 // ours; decodeStmt proves it by writing it again. So each value is read where it
@@ -237,10 +271,14 @@ func guessStmt(e []expression) netstate.NftStmt {
 	case e[0].name == "masq":
 		s.Op = netstate.NftMasquerade
 	case e[0].name == "fib":
-		s.Op = netstate.NftFibMissing
+		if s.Op = netstate.NftFibMissing; first.be(unix.NFTA_FIB_FLAGS) == nftFibUnmarked {
+			s.Op = netstate.NftFibUnmarked
+		}
+	case e[0].name == "meta" && key == nftMetaIIFName && e[len(e)-1].name == "lookup":
+		s.Op, s.Name = netstate.NftIIFMap, last.text(unix.NFTA_LOOKUP_SET)
 	case e[0].name == "meta" && (key == nftMetaIIFName || key == nftMetaOIFName):
 		s, _ = foreignLink(first, last)
-	case e[0].name == "meta" && key == nftMetaNFProto && len(e) == maxExpressions:
+	case e[0].name == "meta" && key == nftMetaNFProto && len(e) == 4:
 		if v := readAttrs(e[1].data).value(unix.NFTA_CMP_DATA); len(v) == 1 {
 			s.Family = netstate.Family(v[0])
 		}
@@ -249,6 +287,15 @@ func guessStmt(e []expression) netstate.NftStmt {
 			if at := readAttrs(e[2].data).be(unix.NFTA_PAYLOAD_OFFSET); at == offsetSrc4 || at == offsetSrc6 {
 				s.Op = netstate.NftSAddrMap
 			}
+		}
+	case e[0].name == "meta" && key == nftMetaNFProto && len(e) == maxExpressions:
+		s.Op = netstate.NftDAddr
+		if addr, ok := netip.AddrFromSlice(last.value(unix.NFTA_CMP_DATA)); ok {
+			ones := 0
+			for _, m := range readAttrs(e[3].data).value(unix.NFTA_BITWISE_MASK) {
+				ones += bits.OnesCount8(m)
+			}
+			s.Prefix = netip.PrefixFrom(addr, min(ones, addr.BitLen()))
 		}
 	case e[0].name == "ct" && key == nftCtDirection:
 		if s.Op = netstate.NftOriginal; bytes.Equal(last.value(unix.NFTA_CMP_DATA), []byte{1}) {

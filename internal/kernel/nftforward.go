@@ -87,7 +87,7 @@ func (c *Conn) forwardTables(ctx context.Context, list []netstate.ForwardChain) 
 	return c.nftListAll(ctx, "tables", unix.NFT_MSG_GETTABLE, unix.NFT_MSG_NEWTABLE, func(family uint8, a attrList) error {
 		flags := a.be(unix.NFTA_TABLE_FLAGS)
 		for i := range list {
-			if f := &list[i]; f.Family == nftFamilies[family] && f.Table == a.text(unix.NFTA_TABLE_NAME) {
+			if f := &list[i]; f.Family == nftFamily(family) && f.Table == a.text(unix.NFTA_TABLE_NAME) {
 				f.Dormant, f.Owned = flags&unix.NFT_TABLE_F_DORMANT != 0, flags&nftTableOwner != 0
 			}
 		}
@@ -99,8 +99,8 @@ func (c *Conn) forwardTables(ctx context.Context, list []netstate.ForwardChain) 
 // IP meets.
 func decodeForward(family uint8, a attrList) *netstate.ForwardChain {
 	hook := readAttrs(a.get(unix.NFTA_CHAIN_HOOK))
-	name := nftFamilies[family]
-	if _, ok := forwardFamilies[name]; !ok || hook == nil || hook.be(unix.NFTA_HOOK_HOOKNUM) != hooks["forward"] {
+	name := nftFamily(family)
+	if _, ok := forwardFamilies[name]; !ok || hook == nil || hook.be(unix.NFTA_HOOK_HOOKNUM) != unix.NF_INET_FORWARD {
 		return nil
 	}
 	policy := a.get(unix.NFTA_CHAIN_POLICY)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -20,7 +21,7 @@ const (
 	maxElems = 60 << 10
 	// nftTypeIPv4 and nftTypeIPv6 are nft's numbers for the types of keys; the
 	// kernel keeps them for nft and looks only at the length.
-	nftTypeIPv4, nftTypeIPv6 = 7, 8
+	nftTypeIPv4, nftTypeIPv6, nftTypeLink = 7, 8, 41
 )
 
 // writeNft writes a table of viarule's, in one transaction.
@@ -171,19 +172,19 @@ func (m *nftBatch) whole(t *netstate.NftTable) error {
 	return nil
 }
 
-// hooks are the numbers of netfilter's hooks (NF_INET_*).
-var hooks = map[string]uint32{"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4}
+// hooks are netfilter's, by their numbers (NF_INET_*).
+var hooks = []string{"prerouting", "input", "forward", "output", "postrouting"}
 
 func (m *nftBatch) chain(table string, c *netstate.NftChain) error {
 	m.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE)
 	m.b = putString(putString(m.b, unix.NFTA_CHAIN_TABLE, table), unix.NFTA_CHAIN_NAME, c.Name)
 	if c.Hook != (netstate.NftHook{}) {
-		hook, ok := hooks[c.Hook.Hook]
-		if !ok {
+		hook := slices.Index(hooks, c.Hook.Hook)
+		if hook < 0 {
 			return fmt.Errorf("chain %s: no hook %q: %w", c.Name, c.Hook.Hook, unix.EINVAL)
 		}
 		m.b = nest(m.b, nested(unix.NFTA_CHAIN_HOOK), func(b []byte) []byte {
-			return putBE(putBE(b, unix.NFTA_HOOK_HOOKNUM, hook), unix.NFTA_HOOK_PRIORITY, uint32(c.Hook.Priority))
+			return putBE(putBE(b, unix.NFTA_HOOK_HOOKNUM, uint32(hook)), unix.NFTA_HOOK_PRIORITY, uint32(c.Hook.Priority))
 		})
 		m.b = putBE(m.b, unix.NFTA_CHAIN_POLICY, nfAccept)
 		m.b = putString(m.b, unix.NFTA_CHAIN_TYPE, c.Hook.Type)
@@ -196,21 +197,37 @@ const nfAccept = 1 // NF_ACCEPT
 
 func (m *nftBatch) set(table string, s *netstate.NftMap) error {
 	m.setID++
-	typ, size := uint32(nftTypeIPv4), uint32(4)
-	if s.Family == netstate.IPv6 {
-		typ, size = nftTypeIPv6, 16
-	}
+	typ, size, flags := keyOf(s.Family)
 	m.add(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE)
 	m.b = putString(putString(m.b, unix.NFTA_SET_TABLE, table), unix.NFTA_SET_NAME, s.Name)
-	m.b = putBE(m.b, unix.NFTA_SET_FLAGS, unix.NFT_SET_INTERVAL|unix.NFT_SET_MAP)
+	m.b = putBE(m.b, unix.NFTA_SET_FLAGS, flags)
 	m.b = putBE(putBE(m.b, unix.NFTA_SET_KEY_TYPE, typ), unix.NFTA_SET_KEY_LEN, size)
 	m.b = putBE(putBE(m.b, unix.NFTA_SET_DATA_TYPE, unix.NFT_DATA_VERDICT), unix.NFTA_SET_DATA_LEN, 0)
 	m.b = putBE(m.b, unix.NFTA_SET_ID, m.setID)
+	if s.Family == 0 {
+		m.b = put(m.b, unix.NFTA_SET_USERDATA, hostOrder)
+	}
 	m.close()
 	return m.elements(unix.NFT_MSG_NEWSETELEM, table, s, s.Elems, m.setID)
 }
 
-// elements adds or deletes intervals.
+// hostOrder is a note for nft, without which it prints the names of links as empty: the
+// keys are in the host's byte order (libnftnl's NFTNL_UDATA_SET_KEYBYTEORDER, nft's
+// BYTEORDER_HOST_ENDIAN).
+var hostOrder = append([]byte{0, 4}, native.AppendUint32(nil, 1)...)
+
+// keyOf gives the type of a map's keys, their length, and the map's flags.
+func keyOf(f netstate.Family) (typ, size, flags uint32) {
+	switch f {
+	case netstate.IPv4:
+		return nftTypeIPv4, 4, unix.NFT_SET_INTERVAL | unix.NFT_SET_MAP
+	case netstate.IPv6:
+		return nftTypeIPv6, 16, unix.NFT_SET_INTERVAL | unix.NFT_SET_MAP
+	}
+	return nftTypeLink, unix.IFNAMSIZ, unix.NFT_SET_MAP
+}
+
+// elements adds or deletes elements.
 func (m *nftBatch) elements(typ uint16, table string, s *netstate.NftMap, elems []netstate.NftElem, setID uint32) error {
 	var list []byte
 	flush := func() {
@@ -228,12 +245,12 @@ func (m *nftBatch) elements(typ uint16, table string, s *netstate.NftMap, elems 
 	}
 	for i := range elems {
 		e := &elems[i]
-		if netstate.FamilyOf(e.First) != s.Family || netstate.FamilyOf(e.Last) != s.Family || e.Last.Less(e.First) {
-			return fmt.Errorf("map %s: %s is no interval of its family: %w", s.Name, e, unix.EINVAL)
+		if netstate.FamilyOf(e.First) != s.Family || netstate.FamilyOf(e.Last) != s.Family || e.Last.Less(e.First) || (s.Family == 0) != (linkName(e.Link) == nil) {
+			return fmt.Errorf("map %s: %s is no element of its type: %w", s.Name, e, unix.EINVAL)
 		}
 		for _, bound := range boundsOf(e) {
 			list = nest(list, nested(unix.NFTA_LIST_ELEM), func(b []byte) []byte {
-				b = putValue(b, unix.NFTA_SET_ELEM_KEY, bound.at.AsSlice())
+				b = putValue(b, unix.NFTA_SET_ELEM_KEY, bound.key())
 				if bound.end {
 					return putBE(b, unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
 				}
@@ -249,6 +266,13 @@ func (m *nftBatch) elements(typ uint16, table string, s *netstate.NftMap, elems 
 	}
 	flush()
 	return nil
+}
+
+func (b *bound) key() []byte {
+	if b.link != "" {
+		return linkWord(b.link)
+	}
+	return b.at.AsSlice()
 }
 
 func (m *nftBatch) rule(table, chain string, r netstate.NftRule) error {

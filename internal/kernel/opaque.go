@@ -202,7 +202,7 @@ func (l *opaqueList) flowtables() error {
 	if err == nil {
 		defer n.drop()
 		err = n.nftListAll(l.ctx, "flowtables", unix.NFT_MSG_GETFLOWTABLE, unix.NFT_MSG_NEWFLOWTABLE, func(family uint8, a attrList) error {
-			name := fmt.Sprintf("%s %s %s", nftFamilies[family], a.text(nftaFlowtableTable), a.text(nftaFlowtableName))
+			name := fmt.Sprintf("%s %s %s", nftFamily(family), a.text(nftaFlowtableTable), a.text(nftaFlowtableName))
 			for _, dev := range flowtableLinks(a, l.links) {
 				l.add(netstate.OpaqueFlowtable, dev, "%s", name)
 			}

@@ -14,9 +14,12 @@ const (
 	// the kernel's memory, its message included.
 	receiveBuffer = 4 << 20
 	sendBuffer    = 4 << 20
-	// datagram is more than the kernel puts into one answer: dumps come in 32 KiB,
-	// only a link with hundreds of virtual functions makes a larger message.
-	datagram = 1 << 20
+	// datagram is more than the kernel puts into almost every answer: dumps come in 32
+	// KiB, only a link with hundreds of virtual functions makes a larger message. To get a
+	// MiB from the runtime at once costs twenty pages of its own books.
+	datagram = 64 << 10
+	// maxDatagram is more than any answer.
+	maxDatagram = 1 << 20
 	// patience is how long an answer that should be there already is waited for.
 	patience = 30 * time.Second
 )
@@ -107,13 +110,32 @@ func (s *socket) receive(b []byte) (int, error) {
 		case err != nil:
 			return 0, err
 		case n > len(b):
-			return 0, fmt.Errorf("an answer of %d bytes is larger than any that the kernel should give: %w", n, unix.EMSGSIZE)
+			return 0, &largeAnswer{n}
 		}
 		// Only the kernel has the port 0. Other programs may write to our socket.
 		if sa, ok := from.(*unix.SockaddrNetlink); ok && sa.Pid == 0 {
 			return n, nil
 		}
 	}
+}
+
+// largeAnswer says that an answer was cut off, and how large it was.
+type largeAnswer struct{ size int }
+
+func (e *largeAnswer) Error() string {
+	return fmt.Sprintf("an answer of %d bytes is larger than any that the kernel should give", e.size)
+}
+
+func (e *largeAnswer) Unwrap() error { return unix.EMSGSIZE }
+
+// grow makes room for an answer that was cut off. Then the question can be asked again.
+func (c *Conn) grow(err error) bool {
+	large, ok := err.(*largeAnswer)
+	ok = ok && large.size > len(c.buf) && large.size <= maxDatagram
+	if ok {
+		c.buf = make([]byte, maxDatagram)
+	}
+	return ok
 }
 
 // message is one netlink message of an answer.

@@ -59,8 +59,23 @@ func readNet(name string) ([]byte, error) {
 	return b, err
 }
 
-var nftFamilies = map[uint8]string{
-	unix.NFPROTO_INET: "inet", unix.NFPROTO_IPV4: "ip", unix.NFPROTO_IPV6: "ip6", unix.NFPROTO_ARP: "arp", unix.NFPROTO_NETDEV: "netdev", unix.NFPROTO_BRIDGE: "bridge",
+// nftFamily is the name of a family of nftables; empty: it has none.
+func nftFamily(number uint8) string {
+	switch number {
+	case unix.NFPROTO_INET:
+		return "inet"
+	case unix.NFPROTO_IPV4:
+		return "ip"
+	case unix.NFPROTO_IPV6:
+		return "ip6"
+	case unix.NFPROTO_ARP:
+		return "arp"
+	case unix.NFPROTO_NETDEV:
+		return "netdev"
+	case unix.NFPROTO_BRIDGE:
+		return "bridge"
+	}
+	return ""
 }
 
 func (c *Conn) foreignChains(ctx context.Context) ([]netstate.NftName, error) {
@@ -75,7 +90,7 @@ func (c *Conn) foreignChains(ctx context.Context) ([]netstate.NftName, error) {
 	var out []netstate.NftName
 	add := func(get, answer uint16, read func(attrList) (table, chain string)) error {
 		err := n.nftListAll(ctx, "names", get, answer, func(family uint8, a attrList) error {
-			name := netstate.NftName{Family: nftFamilies[family]}
+			name := netstate.NftName{Family: nftFamily(family)}
 			name.Table, name.Chain = read(a)
 			if !(name.Family == "inet" && ownTable(name.Table)) {
 				out = append(out, name)

@@ -77,14 +77,15 @@ func writeSysctl(ch *netstate.Change) error {
 	if err != nil {
 		return err
 	}
-	// Not O_CREATE: a file that is not there is a sysctl that the kernel lacks.
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	// Not os.OpenFile, which would have Go's poller watch it; and not O_CREAT: a file that is
+	// not there is a sysctl that the kernel lacks.
+	fd, err := openat(unix.AT_FDCWD, path, unix.O_WRONLY)
 	if err != nil {
 		return sysctlError(s.Key, err)
 	}
 	// The newline makes an empty value a write too.
-	_, err = f.WriteString(s.Value + "\n")
-	if err = errors.Join(err, f.Close()); err != nil {
+	_, err = ignoringEINTR(func() (int, error) { return unix.Write(fd, []byte(s.Value+"\n")) })
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
 		return sysctlError(s.Key, err)
 	}
 	return nil

@@ -41,6 +41,10 @@ func (s *scripted) receive(b []byte) (int, error) {
 		s.waiting = nil
 		return 0, ErrLostAnswers
 	}
+	if n := len(s.waiting[0]); n > len(b) {
+		s.waiting = s.waiting[1:]
+		return 0, &largeAnswer{n}
+	}
 	n := copy(b, s.waiting[0])
 	s.waiting = s.waiting[1:]
 	return n, nil
@@ -257,5 +261,45 @@ func TestSteady(t *testing.T) {
 				t.Errorf("%d reads, %v; want %d, %v", reads, err, tt.reads, tt.err)
 			}
 		})
+	}
+}
+
+// TestLargeAnswers: what does not fit the buffer is asked for again with a larger one, and
+// what is larger than any answer is an error.
+func TestLargeAnswers(t *testing.T) {
+	body := func(size int) []byte {
+		return append(make([]byte, linkHeader), make([]byte, size-messageHeader-linkHeader)...)
+	}
+	for _, tt := range []struct {
+		size  int
+		dials int
+		err   error
+	}{
+		{datagram, 1, nil}, {datagram + 4, 2, nil}, {maxDatagram, 2, nil}, {maxDatagram + 4, 1, unix.EMSGSIZE},
+	} {
+		for _, what := range []string{"a dump", "a question"} {
+			s := &scripted{t: t, answer: func(_ int, _ uint16, seq uint32) [][]byte {
+				end := uint16(unix.NLMSG_DONE)
+				if what == "a question" {
+					end = unix.NLMSG_ERROR
+				}
+				return [][]byte{answerTo(seq, unix.RTM_NEWLINK, 0, body(tt.size)), answerTo(seq, end, 0, status(0))}
+			}}
+			c := s.conn()
+			var got int
+			var err error
+			if what == "a dump" {
+				var list []byte
+				list, _, err = c.dump(context.Background(), "links", unix.RTM_GETLINK, unix.RTM_NEWLINK, make([]byte, linkHeader))
+				got = len(list)
+			} else {
+				var found []byte
+				found, err = c.ask(context.Background(), unix.RTM_GETLINK, 0, make([]byte, linkHeader))
+				got = len(found) + messageHeader
+			}
+			if !errors.Is(err, tt.err) || err == nil && got != tt.size || s.dials != tt.dials {
+				t.Errorf("%s of %d bytes: %d bytes, %d sockets, %v; want %d sockets, %v", what, tt.size, got, s.dials, err, tt.dials, tt.err)
+			}
+		}
 	}
 }

@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 
@@ -149,7 +148,7 @@ func (v *View) Routes(ctx context.Context, f netstate.Family, table uint32, dev 
 	}
 	read := func() (list []byte, err error) {
 		list, _, err = v.c.dump(ctx, f.String()+" routes", unix.RTM_GETROUTE, unix.RTM_NEWROUTE, body)
-		if absent(err) || errors.Is(err, unix.ENOENT) {
+		if absent(err) || refused(err, unix.ENOENT) {
 			return nil, nil
 		}
 		return list, err
@@ -229,21 +228,35 @@ func usesLink(r *netstate.Route, dev string) bool {
 	return false
 }
 
-// Addrs reads the addresses of a link.
+// Addrs reads the addresses of a link, those of IPv4 first. The kernel does the choosing,
+// of both families at once. A link that is not there has none.
 func (v *View) Addrs(ctx context.Context, dev string) ([]netstate.Addr, error) {
 	v.c.mu.Lock()
 	defer v.c.mu.Unlock()
-	var s netstate.State
-	for _, f := range netstate.Families {
-		if err := v.c.addrs(ctx, v.d, f, &s); err != nil {
-			return nil, err
-		}
+	l := v.Link(dev)
+	if l == nil {
+		return nil, nil
+	}
+	body := make([]byte, addrHeader)
+	native.PutUint32(body[4:], uint32(l.Index))
+	list, _, err := v.c.dump(ctx, "addresses", unix.RTM_GETADDR, unix.RTM_NEWADDR, body)
+	if refused(err, unix.ENODEV) {
+		return nil, nil // gone since
+	}
+	if err != nil {
+		return nil, err
 	}
 	var of []netstate.Addr
-	for i := range s.Addrs {
-		if s.Addrs[i].Dev == dev {
-			of = append(of, s.Addrs[i])
+	err = each(list, func(b []byte) error {
+		if foreign(b, netstate.IPv4) && foreign(b, netstate.IPv6) {
+			return nil
 		}
-	}
-	return of, nil
+		var a netstate.Addr
+		err := v.d.decodeAddr(&a, b)
+		if a.Dev == dev { // a kernel that does not know the filter gives those of all
+			of = append(of, a)
+		}
+		return err
+	})
+	return of, err
 }

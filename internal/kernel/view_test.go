@@ -255,3 +255,56 @@ func TestViewOfMany(t *testing.T) {
 	close(bursts)
 	<-stopped
 }
+
+// TestViewApply writes by the view's numbers of links. Those of links that came since are
+// asked for, and none is used any more once a link was changed.
+func TestViewApply(t *testing.T) {
+	c := open(t)
+	ctx := context.Background()
+	apply := func(v *kernel.View, texts ...string) error {
+		var changes []netstate.Change
+		for _, s := range texts {
+			changes = append(changes, netstatetest.ParseChange(t, s))
+		}
+		n, failed := v.Apply(ctx, changes)
+		if len(failed) > 0 {
+			return failed[0]
+		}
+		if n != len(changes) {
+			t.Fatalf("%d of %d were tried", n, len(changes))
+		}
+		return nil
+	}
+	netnstest.IP(t, "link add one up type veth peer name far")
+	netnstest.IP(t, "link set far up")
+	v := view(t, c)
+	netnstest.IP(t, "link add two up type bridge")
+	if err := apply(v, "+ route 10.1.0.0/16 dev one table 7", "+ route -6 2001:db8:1::/48 dev one table 7 metric 1024", "+ route 10.2.0.0/16 dev two table 7", "+ route -6 2001:db8:2::/48 dev two table 7 metric 1024"); err != nil {
+		t.Fatal(err)
+	}
+	v = view(t, c)
+	for f, want := range map[netstate.Family]string{netstate.IPv4: "10.1.0.0/16 one 10.2.0.0/16 two", netstate.IPv6: "2001:db8:1::/48 one 2001:db8:2::/48 two"} {
+		routes, err := v.Routes(ctx, f, 7, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, r := range routes {
+			got = append(got, r.To.String(), r.Hop.Dev)
+		}
+		if s := strings.Join(got, " "); s != want {
+			t.Errorf("%s: %s, want %s", f, s, want)
+		}
+	}
+	// A link of the same name is another one.
+	netnstest.IP(t, "link add red up type bridge")
+	v = view(t, c)
+	netnstest.IP(t, "link del two")
+	netnstest.IP(t, "link add two up type bridge")
+	if err := apply(v, "~ link one master red", "~ link one", "+ route 10.3.0.0/16 dev two table 7"); err != nil {
+		t.Errorf("behind the change of a link: %v", err)
+	}
+	if err := apply(view(t, c), "+ route 10.4.0.0/16 dev three table 7"); err == nil || !strings.Contains(err.Error(), "three") {
+		t.Errorf("by a link that is not there: %v", err)
+	}
+}

@@ -10,7 +10,7 @@ import (
 // all, and never changed.
 //
 // Canonical form: maps and chains are sorted by name, the elements of a map by
-// First, and they do not overlap.
+// First, or by Link, and they do not overlap.
 type NftTable struct {
 	Name   string
 	Maps   []NftMap
@@ -21,21 +21,25 @@ type NftTable struct {
 	Unknown string
 }
 
-// NftTableObjects is the name of the table of objects.
-const NftTableObjects = "viarule"
+// The names of viarule's tables. A State holds only that of objects.
+const (
+	NftTableObjects = "viarule"
+	NftTableCNI     = "viarule_cni" // of the CNI plugins
+)
 
-// NftMap is a verdict map: it sends packets to chains by an address. Its family
-// is that of the elements.
+// NftMap is a verdict map: it sends packets to chains by an address, of the map's
+// family, or, where that is 0, by the name of a link.
 type NftMap struct {
 	Name   string
 	Family Family
 	Elems  []NftElem
 }
 
-// NftElem is an interval of addresses, both ends included, and the chain that
-// packets go to (goto).
+// NftElem is an interval of addresses, both ends included, or a link; and the chain
+// that packets go to (goto).
 type NftElem struct {
 	First, Last netip.Addr
+	Link        string
 	Chain       string
 }
 
@@ -59,6 +63,7 @@ type NftHook struct {
 const (
 	NftMangle int32 = -150
 	NftDstNAT int32 = -100
+	NftFilter int32 = 0
 	NftSrcNAT int32 = 100
 )
 
@@ -69,10 +74,11 @@ type NftRule []NftStmt
 // NftStmt is a match, a change or a verdict. It is comparable.
 type NftStmt struct {
 	Op     NftOp
-	Link   string // for NftIIFName, NftOIFName
+	Link   string // for the ops about links
 	Family Family // for the maps: only packets of this family are looked at
 	Name   string // of the map or the chain
 	Mark   Mark   // see the ops
+	Prefix netip.Prefix
 	// Unknown is, for NftUnknown, the name of the expression and its attributes in
 	// the kernel's encoding.
 	Unknown string
@@ -102,6 +108,9 @@ const (
 	NftJump                     // jump Name
 	NftReturn                   // return
 	NftDrop                     // drop
+	NftIIFMap                   // iifname vmap @Name
+	NftDAddr                    // ip daddr Prefix, or ip6
+	NftFibUnmarked              // fib saddr . iif oif missing: as NftFibMissing, but for a packet without a mark
 	NftOIFName                  // oifname "Link"
 	NftNotOIF                   // oifname != "Link"
 	NftIIFPrefix                // iifname "Link*": the name begins so

@@ -1,6 +1,7 @@
 package netstate
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -15,7 +16,10 @@ func (t *NftTable) String() string {
 	fmt.Fprintf(&b, "table inet %s {\n", t.Name)
 	for i := range t.Maps {
 		m := &t.Maps[i]
-		fmt.Fprintf(&b, "\tmap %s {\n\t\t%s\n\t\tflags interval\n", m.Name, m.TypeText())
+		fmt.Fprintf(&b, "\tmap %s {\n\t\t%s\n", m.Name, m.TypeText())
+		if m.Family != 0 {
+			b.WriteString("\t\tflags interval\n")
+		}
 		if len(m.Elems) > 0 {
 			elems := make([]string, len(m.Elems))
 			for j := range m.Elems {
@@ -43,16 +47,23 @@ func (t *NftTable) String() string {
 // TypeText is the type of the map in nft's notation; nothing for the zero map.
 func (m *NftMap) TypeText() string {
 	switch m.Family {
+	case 0:
+		if m.Name == "" {
+			return ""
+		}
 	case IPv4:
 		return "type ipv4_addr : verdict"
 	case IPv6:
 		return "type ipv6_addr : verdict"
 	}
-	return ""
+	return "type ifname : verdict"
 }
 
 // String gives the element in nft's notation.
 func (e *NftElem) String() string {
+	if e.Link != "" {
+		return strconv.Quote(e.Link) + " : goto " + e.Chain
+	}
 	if e.First == e.Last {
 		return e.First.String() + " : goto " + e.Chain
 	}
@@ -74,7 +85,7 @@ func (h NftHook) priorityText() string {
 		at   int32
 		name string
 		hook string // the only one in which nft knows the name
-	}{{NftMangle, "mangle", h.Hook}, {NftDstNAT, "dstnat", "prerouting"}, {NftSrcNAT, "srcnat", "postrouting"}} {
+	}{{NftMangle, "mangle", h.Hook}, {NftDstNAT, "dstnat", "prerouting"}, {NftFilter, "filter", h.Hook}, {NftSrcNAT, "srcnat", "postrouting"}} {
 		switch by := h.Priority - known.at; {
 		case h.Hook != known.hook:
 		case by == 0:
@@ -156,6 +167,15 @@ func (s NftStmt) String() string {
 		return "return"
 	case NftDrop:
 		return "drop"
+	case NftIIFMap:
+		return "iifname vmap " + word("@"+s.Name)
+	case NftDAddr:
+		if s.Prefix.Addr().Is6() {
+			ip = "ip6"
+		}
+		return ip + " daddr " + s.Prefix.String()
+	case NftFibUnmarked:
+		return "fib saddr . iif oif missing"
 	case NftAccept:
 		return "accept"
 	case NftReject:
@@ -189,6 +209,9 @@ func (s *NftStmt) set(what string) string {
 	return fmt.Sprintf("%s mark set %s mark and %#x or %#x", what, what, ^s.Mark.Mask, s.Mark.Value)
 }
 
+// nftLinks is what stands in the place of the family for a map of links.
+const nftLinks = "ifname"
+
 // appendLines writes the table as lines of a State's text: each begins with nft,
 // and belongs to the table, map or chain that was named last.
 func (t *NftTable) appendLines(b []byte) []byte {
@@ -198,10 +221,19 @@ func (t *NftTable) appendLines(b []byte) []byte {
 	}
 	for i := range t.Maps {
 		m := &t.Maps[i]
-		b = append(append(appendKeyWord(b, "nft map ", m.Name), ' '), m.Family.String()...)
+		b = append(appendKeyWord(b, "nft map ", m.Name), ' ')
+		if m.Family == 0 {
+			b = append(b, nftLinks...)
+		} else {
+			b = append(b, m.Family.String()...)
+		}
 		b = append(b, '\n')
 		for j := range m.Elems {
 			e := &m.Elems[j]
+			if m.Family == 0 {
+				b = append(appendKeyWord(appendKeyWord(b, "nft elem ", e.Link), " goto ", e.Chain), '\n')
+				continue
+			}
 			b = e.Last.AppendTo(append(e.First.AppendTo(append(b, "nft elem "...)), '-'))
 			b = append(appendKeyWord(b, " goto ", e.Chain), '\n')
 		}
@@ -242,6 +274,8 @@ func (p *parser) nft(s *State) {
 		case IPv4.String():
 		case IPv6.String():
 			m.Family = IPv6
+		case nftLinks:
+			m.Family = 0
 		default:
 			p.failf("%q is no family", f)
 		}
@@ -252,6 +286,13 @@ func (p *parser) nft(s *State) {
 			return
 		}
 		m := &t.Maps[len(t.Maps)-1]
+		if m.Family == 0 {
+			e := NftElem{Link: p.arg(what)}
+			p.expect("goto")
+			e.Chain = p.arg("goto")
+			m.Elems = append(m.Elems, e)
+			return
+		}
 		first, last, _ := strings.Cut(p.arg(what), "-")
 		e := NftElem{First: p.toAddr(what, first, m.Family), Last: p.toAddr(what, last, m.Family)}
 		p.expect("goto")
@@ -303,6 +344,9 @@ func (p *parser) nftRule() NftRule {
 func (p *parser) nftStmt(w string) NftStmt {
 	switch w {
 	case "iifname":
+		if p.accept("vmap") {
+			return NftStmt{Op: NftIIFMap, Name: p.nftMapName()}
+		}
 		return p.nftLink(w, NftIIFName, NftNotIIF, NftIIFPrefix)
 	case "oifname":
 		return p.nftLink(w, NftOIFName, NftNotOIF, NftOIFPrefix)
@@ -310,8 +354,7 @@ func (p *parser) nftStmt(w string) NftStmt {
 		if p.accept("saddr") {
 			return p.nftMap(NftSAddrMap, w)
 		}
-		p.expect("daddr")
-		return p.nftMap(NftDAddrMap, w)
+		return p.nftDAddr(w)
 	case "ct":
 		switch {
 		case p.accept("state"):
@@ -396,12 +439,29 @@ func (p *parser) nftMap(op NftOp, ip string) NftStmt {
 		p.failf("%q is not ip or ip6", ip)
 	}
 	p.expect("vmap")
+	s.Name = p.nftMapName()
+	return s
+}
+
+func (p *parser) nftMapName() string {
 	name, ok := strings.CutPrefix(p.arg("vmap"), "@")
 	if !ok && p.err == nil {
 		p.failf("a map begins with @")
 	}
-	s.Name = name
-	return s
+	return name
+}
+
+// nftDAddr reads what stands behind `ip` or `ip6`.
+func (p *parser) nftDAddr(ip string) NftStmt {
+	f := IPv4
+	if ip == "ip6" {
+		f = IPv6
+	}
+	p.expect("daddr")
+	if p.accept("vmap") {
+		return NftStmt{Op: NftDAddrMap, Family: f, Name: p.nftMapName()}
+	}
+	return NftStmt{Op: NftDAddr, Prefix: p.toPrefix("daddr", p.arg("daddr"), f)}
 }
 
 // nftMark reads `mark and MASK == VALUE` and the like, behind what it is a mark of.
@@ -428,8 +488,20 @@ func (p *parser) nftMark(of string, equal, differs, set NftOp) NftStmt {
 }
 
 func (p *parser) nftFib(f Family) NftStmt {
-	for _, w := range [...]string{"saddr", ".", "mark", ".", "iif", "oif", "missing"} {
+	p.expect("saddr")
+	p.expect(".")
+	marked := f != 0 || p.accept("mark")
+	if f != 0 {
+		p.expect("mark")
+	}
+	if marked {
+		p.expect(".")
+	}
+	for _, w := range [...]string{"iif", "oif", "missing"} {
 		p.expect(w)
+	}
+	if !marked {
+		return NftStmt{Op: NftFibUnmarked}
 	}
 	return NftStmt{Op: NftFibMissing, Family: f}
 }
@@ -442,7 +514,7 @@ func CanonicalNft(t NftTable) NftTable {
 	for i := range t.Maps {
 		m := &t.Maps[i]
 		m.Elems = slices.Clone(m.Elems)
-		slices.SortFunc(m.Elems, func(a, b NftElem) int { return a.First.Compare(b.First) })
+		slices.SortFunc(m.Elems, func(a, b NftElem) int { return cmp.Or(a.First.Compare(b.First), strings.Compare(a.Link, b.Link)) })
 	}
 	return t
 }

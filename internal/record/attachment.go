@@ -2,14 +2,14 @@ package record
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/viarule/viarule/internal/netstate"
 )
@@ -27,53 +27,27 @@ const DropIn = "sbr"
 
 // AttachmentKey tells the attachments of a namespace apart.
 type AttachmentKey struct {
-	Plugin    string `json:"plugin"`  // by which of its names the program was called
-	Network   string `json:"network"` // name of the network configuration
-	Container string `json:"container"`
-	Interface string `json:"interface"`
+	Plugin    string // by which of its names the program was called
+	Network   string // name of the network configuration
+	Container string
+	Interface string
 }
 
 // Attachment is what a CNI plugin did for one interface of a pod.
 type Attachment struct {
 	AttachmentKey
-	Tables []uint32 `json:"tables,omitempty"` // that only it fills, or else the VRF's
-	VRF    string   `json:"vrf,omitempty"`    // that the interface was made a port of
-	Steps  []Step   `json:"steps"`            // in their order
+	Tables []uint32 // that only it fills, or else the VRF's
+	VRF    string   // that the interface was made a port of
+	Steps  []Step   // in their order
+
+	text []byte // as it stands in the file, where the steps are not read yet
 }
 
-// Step is one write to the kernel and the one that undoes it, in netstate's text form.
+// Step is one write to the kernel and the one that undoes it. Both are of the same kind
+// of object, and of one that a CNI plugin makes.
 type Step struct {
 	Do   netstate.Change
 	Undo netstate.Change
-}
-
-type stepText struct {
-	Do   string `json:"do"`
-	Undo string `json:"undo"`
-}
-
-// MarshalJSON writes the two changes as text.
-func (s Step) MarshalJSON() ([]byte, error) {
-	return json.Marshal(stepText{s.Do.String(), s.Undo.String()})
-}
-
-// UnmarshalJSON reads what MarshalJSON writes. Both changes are of the same kind of
-// object, and of one that a CNI plugin makes.
-func (s *Step) UnmarshalJSON(data []byte) (err error) {
-	var t stepText
-	if err := json.Unmarshal(data, &t); err != nil {
-		return err
-	}
-	if s.Do, err = netstate.ParseChange(t.Do); err != nil {
-		return err
-	}
-	if s.Undo, err = netstate.ParseChange(t.Undo); err != nil {
-		return err
-	}
-	if kind := kindOf(&s.Do); kind == 0 || kind != kindOf(&s.Undo) {
-		return fmt.Errorf("%q does not undo %q", t.Undo, t.Do)
-	}
-	return nil
 }
 
 // kindOf tells the kinds of objects apart; 0: none that a step may change.
@@ -109,15 +83,22 @@ func (a *Attachments) Remove(k AttachmentKey) {
 	a.List = slices.DeleteFunc(a.List, func(x Attachment) bool { return x.AttachmentKey == k })
 }
 
-type attachmentsFile struct {
-	Version int          `json:"version"`
-	Netns   Netns        `json:"netns"`
-	List    []Attachment `json:"attachments"`
-}
-
 // Attachments reads the records of the namespace's attachments; there may be none.
 func (n Namespace) Attachments() (*Attachments, error) {
-	path := filepath.Join(n.Dir(), attachmentFile)
+	a, err := n.AttachmentHeads()
+	if err == nil {
+		err = n.ReadSteps(a)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// AttachmentHeads is Attachments without the steps, which ReadSteps reads: to add one to a
+// hundred it needs the others' tables alone. Saved they are as they were.
+func (n Namespace) AttachmentHeads() (*Attachments, error) {
+	path := n.attachmentFile()
 	data, err := n.read(path, maxAttachments)
 	switch {
 	case err != nil:
@@ -125,27 +106,42 @@ func (n Namespace) Attachments() (*Attachments, error) {
 	case data == nil:
 		return &Attachments{}, nil
 	}
-	var x attachmentsFile
-	if err = json.Unmarshal(data, &x); err == nil && x.Version != attachments {
-		err = fmt.Errorf("%w: it is %d, and this viarule knows %d", errVersion, x.Version, attachments)
-	}
+	a, err := decodeAttachments(data)
 	if err != nil {
 		return nil, unreadable(path, err)
 	}
-	return &Attachments{x.Netns, x.List}, nil
+	return a, nil
 }
+
+// ReadSteps reads the steps of those of the namespace's attachments that AttachmentHeads
+// gave without.
+func (n Namespace) ReadSteps(a *Attachments) error {
+	for i := range a.List {
+		if x := &a.List[i]; x.text != nil {
+			if err := x.readSteps(); err != nil {
+				return unreadable(n.attachmentFile(), err)
+			}
+		}
+	}
+	return nil
+}
+
+func (n Namespace) attachmentFile() string { return n.Dir() + "/" + attachmentFile }
 
 // SaveAttachments replaces the records of the namespace's attachments at one instant.
 // Without any the file goes.
 func (l *Lock) SaveAttachments(a *Attachments) error {
-	path := filepath.Join(l.ns.Dir(), attachmentFile)
+	path := l.ns.attachmentFile()
 	if len(a.List) == 0 {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return &Error{path, cause(err), ""}
+		l.kept = false
+		if err := unix.Unlink(path); err != nil && err != unix.ENOENT {
+			return &Error{path, err, ""}
 		}
 		return nil
 	}
-	return replaceJSON(path, attachmentsFile{attachments, a.Netns, a.List}, maxAttachments)
+	err := replace(path, a.encode(), maxAttachments)
+	l.kept = l.kept || err == nil
+	return err
 }
 
 // LockWait is Lock, but waits for another process that has the lock until ctx ends;

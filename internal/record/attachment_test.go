@@ -352,26 +352,79 @@ func TestUsable(t *testing.T) {
 	}
 }
 
+// read reads a text with all steps.
+func read(data []byte) (*Attachments, error) {
+	a, err := decodeAttachments(data)
+	if err == nil {
+		err = Store{}.Namespace(7).ReadSteps(a)
+	}
+	return a, err
+}
+
 func FuzzAttachments(f *testing.F) {
-	for _, x := range []Attachments{{}, {List: []Attachment{pod(f, "a")}}} {
-		data, err := json.Marshal(attachmentsFile{attachments, x.Netns, x.List})
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
+	for _, x := range []Attachments{{}, {List: []Attachment{pod(f, "a"), pod(f, "b")}}} {
+		f.Add(x.encode())
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var x attachmentsFile
-		if json.Unmarshal(data, &x) != nil {
+		x, err := read(data)
+		if err != nil {
 			return
 		}
-		again, err := json.Marshal(x)
+		again := x.encode()
+		if !json.Valid(again) {
+			t.Fatalf("%s is no JSON", again)
+		}
+		y, err := read(again)
+		if err != nil || fmt.Sprint(y) != fmt.Sprint(x) {
+			t.Errorf("%s reads as %v, written and read again %v, %v", data, x, y, err)
+		}
+		// Without the steps nothing is lost.
+		heads, err := decodeAttachments(data)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var y attachmentsFile
-		if err := json.Unmarshal(again, &y); err != nil || fmt.Sprint(y) != fmt.Sprint(x) {
-			t.Errorf("%s reads as %v, written and read again %v, %v", data, x, y, err)
+		z, err := read(heads.encode())
+		if err != nil || fmt.Sprint(z) != fmt.Sprint(x) {
+			t.Errorf("%s reads as %v, its heads written and read %v, %v", data, x, z, err)
 		}
 	})
+}
+
+// TestHeads: an attachment is added to others whose steps nobody read, and they stay as
+// they were; one that is damaged is an error as soon as its steps are wanted.
+func TestHeads(t *testing.T) {
+	n := store(t).Namespace(7)
+	all := Attachments{Netns: Netns{"/run/netns/x", 4, 5}, List: []Attachment{pod(t, "a"), pod(t, "b")}}
+	all.List[1].VRF = "red"
+	save(t, n, &all)
+	got, err := n.AttachmentHeads()
+	must(t, err)
+	for i, x := range got.List {
+		if want := all.List[i]; x.AttachmentKey != want.AttachmentKey || x.VRF != want.VRF || !reflect.DeepEqual(x.Tables, want.Tables) || x.Steps != nil {
+			t.Errorf("head %v of %v", x, want)
+		}
+	}
+	got.Put(pod(t, "c"))
+	got.Remove(all.List[0].AttachmentKey)
+	save(t, n, got)
+	want := Attachments{all.Netns, []Attachment{all.List[1], pod(t, "c")}}
+	now, err := n.Attachments()
+	must(t, err)
+	if !reflect.DeepEqual(*now, want) {
+		t.Errorf("wrote %v\n read %v", want, *now)
+	}
+	must(t, n.ReadSteps(got))
+	if !reflect.DeepEqual(*got, want) {
+		t.Errorf("ReadSteps gives %v\n want %v", *got, want)
+	}
+	path := filepath.Join(n.Dir(), attachmentFile)
+	good, err := os.ReadFile(path)
+	must(t, err)
+	must(t, os.WriteFile(path, bytes.Replace(good, []byte("+ route"), []byte("? route"), 1), 0o600))
+	if got, err = n.AttachmentHeads(); err != nil || n.ReadSteps(got) == nil {
+		t.Errorf("of a damaged step: %v, %v", got, err)
+	}
+	if _, err := n.Attachments(); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("of a damaged step: %v", err)
+	}
 }

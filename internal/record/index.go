@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/viarule/viarule/internal/spec"
 )
@@ -147,45 +147,30 @@ func damaged(path, format string, args ...any) error {
 // checkDir refuses a folder that others could have written to: records decide
 // what is deleted from the kernel. A missing one is fine.
 func (s Store) checkDir() error {
-	info, err := os.Lstat(s.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	var st unix.Stat_t
+	switch err := unix.Lstat(s.Dir, &st); {
+	case err == unix.ENOENT:
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return &Error{s.Dir, err, ""}
-	}
-	if !info.IsDir() {
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return &Error{s.Dir, errors.New("it is not a folder"), "remove it"}
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
 		return &Error{s.Dir, fmt.Errorf("it belongs to user %d", st.Uid), "remove it"}
-	}
-	if info.Mode().Perm()&0o022 != 0 {
-		return &Error{s.Dir, fmt.Errorf("others may write to it (mode %04o)", info.Mode().Perm()), "chmod 0700 it when its content is right, else remove it"}
+	case st.Mode&0o022 != 0:
+		return &Error{s.Dir, fmt.Errorf("others may write to it (mode %04o)", st.Mode&0o777), "chmod 0700 it when its content is right, else remove it"}
 	}
 	return nil
 }
 
 // openRegular opens a file for reading, and refuses what is no regular file.
 func openRegular(path string) (*os.File, int64, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	fd, err := openFile(path, unix.O_RDONLY)
+	size, err := regular(path, fd, err)
 	if err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
-			err = pe.Err
-		}
-		return nil, 0, &Error{path, err, ""}
+		return nil, 0, err
 	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("it is not a regular file")
-	}
-	if err != nil {
-		f.Close()
-		return nil, 0, damaged(path, "%w", err)
-	}
-	return f, info.Size(), nil
+	return os.NewFile(uintptr(fd), path), size, nil
 }
 
 // load reads the index. No folder or no index is an empty one.
@@ -210,18 +195,19 @@ func (n Namespace) read(path string, limit int64) ([]byte, error) {
 	if err := n.store.checkDir(); err != nil {
 		return nil, err
 	}
-	f, size, err := openRegular(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	fd, err := openFile(path, unix.O_RDONLY)
+	if err == unix.ENOENT {
 		return nil, nil
-	case err != nil:
+	}
+	size, err := regular(path, fd, err)
+	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer unix.Close(fd)
 	if size > limit {
 		return nil, damaged(path, "it has %d bytes, more than %d", size, limit)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, limit))
+	data, err := readAll(fd, size, limit)
 	if err != nil {
 		return nil, &Error{path, err, ""}
 	}
@@ -309,15 +295,20 @@ func replaceJSON(path string, v any, limit int) error {
 	if err != nil {
 		return &Error{path, err, ""}
 	}
+	return replace(path, data, limit)
+}
+
+// replace puts data into a file at one instant.
+func replace(path string, data []byte, limit int) error {
 	if len(data) > limit {
 		return &Error{path, fmt.Errorf("what is to be recorded of this namespace would take more than %d MiB", limit>>20), ""}
 	}
 	temp := path + newSuffix
-	if err := writeNew(temp, func(f *os.File) error { _, err := f.Write(data); return err }); err != nil {
-		return err
+	if err := writeFile(temp, data); err != nil {
+		return &Error{temp, err, ""}
 	}
-	if err := os.Rename(temp, path); err != nil {
-		return &Error{path, cause(err), ""}
+	if err := unix.Rename(temp, path); err != nil {
+		return &Error{path, err, ""}
 	}
 	return nil
 }
@@ -330,7 +321,7 @@ func writeNew(path string, write func(*os.File) error) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &Error{path, err, ""}
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_CLOEXEC, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0o600)
 	if err == nil {
 		err = write(f)
 		if cerr := f.Close(); err == nil {

@@ -11,8 +11,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -26,7 +27,8 @@ const (
 // process. Not for use by several goroutines at once.
 type Lock struct {
 	ns   Namespace
-	file *os.File
+	fd   int  // -1: it was given back
+	kept bool // this process has written what keeps the folder in being
 }
 
 // BusyError says that another process has the lock of a namespace.
@@ -54,31 +56,55 @@ func (n Namespace) Lock(doing string) (*Lock, error) {
 	if err := n.store.checkDir(); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(n.Dir(), lockFile)
+	path := n.Dir() + "/" + lockFile
 	for {
-		if err := os.MkdirAll(n.Dir(), 0o700); err != nil {
-			info, gone := os.Lstat(n.Dir())
-			if errors.Is(err, fs.ErrExist) && (errors.Is(gone, fs.ErrNotExist) || gone == nil && info.IsDir()) {
-				continue // it was there, was removed in between, and perhaps is there again
-			}
-			return nil, &Error{n.Dir(), cause(err), ""}
-		}
-		f, err := tryLock(path)
+		fd, err := tryLock(path)
 		switch {
-		case errors.Is(err, errStale), errors.Is(err, fs.ErrNotExist):
-			continue // somebody who had finished removed the folder in between
-		case errors.Is(err, syscall.EWOULDBLOCK):
+		case err == unix.ENOENT:
+			// A new namespace, or somebody who had finished removed the folder.
+			if err := n.mkdir(); err != nil {
+				return nil, err
+			}
+			continue
+		case err == errStale:
+			continue
+		case err == unix.EWOULDBLOCK:
 			return nil, holder(path)
 		case err != nil:
-			return nil, &Error{path, cause(err), ""}
-		}
-		text := fmt.Sprintf("%d %s\n", os.Getpid(), doing)
-		if err := errors.Join(f.Truncate(0), writeAt(f, text)); err != nil {
-			f.Close()
 			return nil, &Error{path, err, ""}
 		}
-		return &Lock{n, f}, nil
+		l := &Lock{ns: n, fd: fd}
+		if err := l.say(doing); err != nil {
+			unix.Close(fd)
+			return nil, &Error{path, err, ""}
+		}
+		return l, nil
 	}
+}
+
+// mkdir makes the folder where it is missing.
+func (n Namespace) mkdir() error {
+	if unix.Mkdir(n.Dir(), 0o700) == nil {
+		return nil // most often the others' folder is there
+	}
+	err := os.MkdirAll(n.Dir(), 0o700)
+	if err == nil {
+		return nil
+	}
+	info, gone := os.Lstat(n.Dir())
+	if errors.Is(err, fs.ErrExist) && (errors.Is(gone, fs.ErrNotExist) || gone == nil && info.IsDir()) {
+		return nil // it was there, was removed in between, and perhaps is there again
+	}
+	return &Error{n.Dir(), cause(err), ""}
+}
+
+// say writes into the file who has the lock.
+func (l *Lock) say(doing string) error {
+	if err := unix.Ftruncate(l.fd, 0); err != nil {
+		return err
+	}
+	_, err := unix.Pwrite(l.fd, []byte(strconv.Itoa(os.Getpid())+" "+doing+"\n"), 0)
+	return err
 }
 
 // Namespace is what the lock is for.
@@ -87,19 +113,21 @@ func (l *Lock) Namespace() Namespace { return l.ns }
 // Unlock gives the lock back. The folder of a namespace of which nothing is
 // recorded any more goes as well.
 func (l *Lock) Unlock() error {
-	if l.file == nil {
+	if l.fd < 0 {
 		return nil
 	}
-	l.ns.removeIfEmpty()
-	err := release(l.file)
-	l.file = nil
+	if !l.kept {
+		l.ns.removeIfEmpty()
+	}
+	err := release(l.fd)
+	l.fd = -1
 	return err
 }
 
 // release gives a lock back. Close alone would leave it to a child that is being
 // forked at this moment, until that child has called exec.
-func release(f *os.File) error {
-	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+func release(fd int) error {
+	return errors.Join(unix.Flock(fd, unix.LOCK_UN), unix.Close(fd))
 }
 
 // removeIfEmpty takes away the folder where it holds no record and nothing that
@@ -131,34 +159,33 @@ func (n Namespace) removeIfEmpty() {
 var errStale = errors.New("the lock file was replaced")
 
 // tryLock opens and locks a file, which it makes where it is missing.
-func tryLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0o600)
+func tryLock(path string) (fd int, err error) {
+	fd, err = openFile(path, unix.O_RDWR|unix.O_CREAT)
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
 	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EINTR) {
+		if err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != unix.EINTR {
 			break
 		}
 	}
 	if err == nil {
-		var mine, named os.FileInfo
-		if mine, err = f.Stat(); err == nil {
-			named, err = os.Lstat(path)
+		var mine, named unix.Stat_t
+		if err = unix.Fstat(fd, &mine); err == nil {
+			err = unix.Lstat(path, &named)
 		}
 		switch {
-		case errors.Is(err, fs.ErrNotExist), err == nil && !os.SameFile(mine, named):
+		case err == unix.ENOENT, err == nil && (mine.Dev != named.Dev || mine.Ino != named.Ino):
 			err = errStale
-		case err == nil && !mine.Mode().IsRegular():
-			err = errors.New("it is not a regular file")
+		case err == nil && mine.Mode&unix.S_IFMT != unix.S_IFREG:
+			err = errNoFile
 		}
 	}
 	if err != nil {
-		f.Close()
-		return nil, err
+		unix.Close(fd)
+		return -1, err
 	}
-	return f, nil
+	return fd, nil
 }
 
 // holder reads who has the lock. It may have no time to say so, or be gone.
@@ -202,12 +229,12 @@ func (s Store) LockHost(ctx context.Context) (unlock func() error, err error) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		f, err := tryLock(path)
+		fd, err := tryLock(path)
 		if err == nil {
-			return func() error { return release(f) }, nil
+			return func() error { return release(fd) }, nil
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, &Error{path, cause(err), ""}
+		if err != unix.EWOULDBLOCK {
+			return nil, &Error{path, err, ""}
 		}
 		select {
 		case <-ctx.Done():
@@ -215,11 +242,6 @@ func (s Store) LockHost(ctx context.Context) (unlock func() error, err error) {
 		case <-tick.C:
 		}
 	}
-}
-
-func writeAt(f *os.File, text string) error {
-	_, err := f.WriteAt([]byte(text), 0)
-	return err
 }
 
 // cause drops the operation and the path, which Error repeats.

@@ -6,7 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Netns says by what a namespace may be found again. A cookie cannot be looked
@@ -35,13 +36,9 @@ func identify(path string) (Netns, error) {
 }
 
 func inode(path string) (dev, ino uint64, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
 		return 0, 0, err
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, 0, fmt.Errorf("stat %s gives no inode", path)
 	}
 	return st.Dev, st.Ino, nil
 }

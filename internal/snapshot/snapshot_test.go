@@ -190,14 +190,15 @@ func TestWhatAFileDoesNotHold(t *testing.T) {
 	s := &Snapshot{
 		State: netstate.State{Links: []netstate.Link{
 			{Index: 2, Name: "eth0", Alias: "secret: customer 7, circuit 12"},
-			{Index: 3, Name: "eth0.5", Alias: "viarule:ExternalNetwork/public"}}},
+			{Index: 3, Name: "eth0.5", Alias: "viarule:ExternalNetwork/public"},
+			{Index: 4, Name: "via0123456789ab", Alias: "viarule:ptp/pods/secret-container/eth0"}}},
 		Owners: []Owner{{Ref: spec.Ref{Kind: "RoutingPolicy", Name: "a"}, File: "/home/secret/customer/policy.yaml"}},
 	}
 	var b bytes.Buffer
 	if err := Write(&b, s); err != nil {
 		t.Fatal(err)
 	}
-	if text := b.String(); strings.Contains(text, "secret") || strings.Contains(text, "customer") || !strings.Contains(text, "policy.yaml") || !strings.Contains(text, "alias viarule:ExternalNetwork/public") {
+	if text := b.String(); strings.Contains(text, "secret") || strings.Contains(text, "customer") || !strings.Contains(text, "policy.yaml") || !strings.Contains(text, "alias viarule:ExternalNetwork/public") || !strings.Contains(text, "alias viarule:ptp/pods\n") {
 		t.Errorf("the file is\n%s", text)
 	}
 	if s.State.Links[0].Alias == "" || s.Owners[0].File == "policy.yaml" {

@@ -109,9 +109,7 @@ func objects[T interface {
 func (w *writer) state(s *netstate.State) {
 	heading(w, 1, "links, addresses, rules, routes, next hop objects, viarule's nftables")
 	for _, l := range s.Links {
-		if !strings.HasPrefix(l.Alias, ownAlias) {
-			l.Alias = ""
-		}
+		l.Alias = alias(l.Alias)
 		objects(w, []netstate.Link{l})
 	}
 	objects(w, s.Addrs)
@@ -149,8 +147,22 @@ func (w *writer) forward(chains []netstate.ForwardChain) {
 	}
 }
 
-// ownAlias begins the aliases of links that viarule made.
-const ownAlias = "viarule:"
+const (
+	ownAlias = "viarule:"     // begins the aliases of links that viarule made
+	podAlias = "viarule:ptp/" // of a pod's: the network, the container and its interface follow
+)
+
+// alias is what a snapshot says of an alias: nothing that people wrote, and no container.
+func alias(s string) string {
+	if pod, ok := strings.CutPrefix(s, podAlias); ok {
+		network, _, _ := strings.Cut(pod, "/")
+		return podAlias + network
+	}
+	if !strings.HasPrefix(s, ownAlias) {
+		return ""
+	}
+	return s
+}
 
 func (w *writer) surroundings(s *netstate.Surroundings) {
 	if len(s.Chains)+len(s.Legacy)+len(s.LegacyForward) > 0 || s.IPVS {

@@ -177,19 +177,24 @@ func (v *validator) checkMatch(o *Object, m *LinkMatch) {
 	}
 }
 
-// notForNetworks are addresses that are not behind a gateway.
-var notForNetworks = []struct {
+type reserved struct {
 	Addresses
 	what string
-}{
-	{addressesOf("0.0.0.0/8"), "are no addresses of hosts"},
-	{addressesOf("127.0.0.0/8"), "are loopback addresses"},
-	{addressesOf("169.254.0.0/16"), "are link-local addresses"},
-	{addressesOf("224.0.0.0/4"), "are multicast addresses"},
-	{addressesOf("255.255.255.255/32"), "is the broadcast address"},
-	{addressesOf("::/127"), "are no addresses of hosts"},
-	{addressesOf("fe80::/10"), "are link-local addresses"},
-	{addressesOf("ff00::/8"), "are multicast addresses"},
+}
+
+// notForNetworks are addresses that are not behind a gateway. They are made when they are
+// wanted: a CNI program never does, and would make them each time it starts.
+func notForNetworks() []reserved {
+	return []reserved{
+		{addressesOf("0.0.0.0/8"), "are no addresses of hosts"},
+		{addressesOf("127.0.0.0/8"), "are loopback addresses"},
+		{addressesOf("169.254.0.0/16"), "are link-local addresses"},
+		{addressesOf("224.0.0.0/4"), "are multicast addresses"},
+		{addressesOf("255.255.255.255/32"), "is the broadcast address"},
+		{addressesOf("::/127"), "are no addresses of hosts"},
+		{addressesOf("fe80::/10"), "are link-local addresses"},
+		{addressesOf("ff00::/8"), "are multicast addresses"},
+	}
 }
 
 func addressesOf(s string) Addresses {
@@ -230,8 +235,8 @@ func (a Addresses) fault() (what, do string) {
 
 // reserved says which of the addresses are not those of hosts behind a router.
 func (a Addresses) reserved() string {
-	for i := range notForNetworks {
-		switch n := &notForNetworks[i]; {
+	for _, n := range notForNetworks() {
+		switch {
 		case !a.overlaps(n.Addresses):
 		case n.Contains(a.First) && n.Contains(a.Last):
 			return fmt.Sprintf("%s is of %s, which %s", a, n.Prefix, n.what)

@@ -1,9 +1,8 @@
 package spec
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"strings"
 
@@ -161,7 +160,9 @@ func NameFor(prefix, name string, limit int) string {
 	if len(prefix)+len(name) <= limit {
 		return prefix + name
 	}
-	sum := sha256.Sum256([]byte(name))
-	tail := "-" + hex.EncodeToString(sum[:4])
+	// Small and soon loaded; a cryptographic hash cut to as many bits is no better.
+	sum := fnv.New32a()
+	sum.Write([]byte(name))
+	tail := fmt.Sprintf("-%08x", sum.Sum32())
 	return prefix + name[:limit-len(prefix)-len(tail)] + tail
 }

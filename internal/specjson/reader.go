@@ -2,10 +2,10 @@ package specjson
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"strconv"
 
+	"github.com/viarule/viarule/internal/jsontext"
 	"github.com/viarule/viarule/internal/spec"
 )
 
@@ -58,18 +58,18 @@ func (r *reader) done() []Problem {
 // field is a key of an object and what reads its value.
 type field[T any] struct {
 	key  string
-	read func(r *reader, v json.RawMessage, into *T)
+	read func(r *reader, v jsontext.Value, into *T)
 }
 
 // fieldsOf reads the fields of an object, which may have up to 64. It returns
 // which of them were there, bit i for fields[i], and whether v was an object at
 // all.
-func fieldsOf[T any](r *reader, v json.RawMessage, into *T, fields []field[T]) (seen uint64, ok bool) {
-	if k := kindOf(v); k != object {
+func fieldsOf[T any](r *reader, v jsontext.Value, into *T, fields []field[T]) (seen uint64, ok bool) {
+	if k := v.Kind(); k != jsontext.Object {
 		r.typed("this is "+k.String()+", not an object", `write {"key": value}`)
 		return 0, false
 	}
-	each(v, func(key string, value json.RawMessage) bool {
+	v.Each(func(key string, value jsontext.Value) bool {
 		i := 0
 		for i < len(fields) && fields[i].key != key {
 			i++
@@ -96,17 +96,17 @@ func fieldsOf[T any](r *reader, v json.RawMessage, into *T, fields []field[T]) (
 }
 
 // list calls f for the elements of a list, until it says no.
-func (r *reader) list(v json.RawMessage, f func(json.RawMessage) bool) {
-	if k := kindOf(v); k != list {
+func (r *reader) list(v jsontext.Value, f func(jsontext.Value) bool) {
+	if k := v.Kind(); k != jsontext.List {
 		do := "write it in brackets"
-		if k == text && len(v) <= 64 {
+		if k == jsontext.String && len(v) <= 64 {
 			do = "write [" + string(v) + "]"
 		}
 		r.typed("this is "+k.String()+", not a list", do)
 		return
 	}
 	i := 0
-	each(v, func(_ string, e json.RawMessage) (more bool) {
+	v.Each(func(_ string, e jsontext.Value) (more bool) {
 		r.at("["+strconv.Itoa(i)+"]", func() { more = f(e) })
 		i++
 		return more
@@ -115,26 +115,26 @@ func (r *reader) list(v json.RawMessage, f func(json.RawMessage) bool) {
 
 // fullList is a list for which an empty one would say something else than its
 // absence seems to: `"from": []` is not every source.
-func (r *reader) fullList(v json.RawMessage, f func(json.RawMessage)) {
+func (r *reader) fullList(v jsontext.Value, f func(jsontext.Value)) {
 	n := 0
-	r.list(v, func(e json.RawMessage) bool {
+	r.list(v, func(e jsontext.Value) bool {
 		n++
 		f(e)
 		return true
 	})
-	if n == 0 && kindOf(v) == list {
+	if n == 0 && v.Kind() == jsontext.List {
 		r.fail("the list is empty", "leave the key out")
 	}
 }
 
 // str reads a string.
-func (r *reader) str(v json.RawMessage) (string, bool) {
-	switch k := kindOf(v); k {
-	case text:
-		return unquote(v), true
-	case null:
+func (r *reader) str(v jsontext.Value) (string, bool) {
+	switch k := v.Kind(); k {
+	case jsontext.String:
+		return v.Text(), true
+	case jsontext.Null:
 		r.typed("the value is null", "write one, or leave the key out")
-	case number, boolean:
+	case jsontext.Number, jsontext.Boolean:
 		r.typed(fmt.Sprintf("%s is %s, not a string", clip(string(v)), k), "write it in quotes")
 	default:
 		r.typed("this is "+k.String()+", not a string", "")
@@ -144,13 +144,13 @@ func (r *reader) str(v json.RawMessage) (string, bool) {
 
 // digits says whether a number is written without sign, fraction and exponent.
 // Those are refused even where they come to a whole number, as they are in YAML.
-func digits(v json.RawMessage) bool { return !bytes.ContainsAny(v, "-+.eE") }
+func digits(v jsontext.Value) bool { return !bytes.ContainsAny(v, "-+.eE") }
 
 // integer reads a whole number from least to most.
-func (r *reader) integer(v json.RawMessage, least, most uint64) uint64 {
+func (r *reader) integer(v jsontext.Value, least, most uint64) uint64 {
 	do := fmt.Sprintf("write a number from %d to %d", least, most)
-	switch k := kindOf(v); {
-	case k != number:
+	switch k := v.Kind(); {
+	case k != jsontext.Number:
 		r.notNumber(v, do)
 	case !digits(v):
 		r.fail(clip(string(v))+" is not a whole number in plain decimal digits", do)
@@ -164,11 +164,11 @@ func (r *reader) integer(v json.RawMessage, least, most uint64) uint64 {
 	return 0
 }
 
-func (r *reader) notNumber(v json.RawMessage, do string) {
-	switch k := kindOf(v); k {
-	case text:
-		r.typed(fmt.Sprintf("%q is a string, not a number", clip(unquote(v))), do)
-	case null:
+func (r *reader) notNumber(v jsontext.Value, do string) {
+	switch k := v.Kind(); k {
+	case jsontext.String:
+		r.typed(fmt.Sprintf("%q is a string, not a number", clip(v.Text())), do)
+	case jsontext.Null:
 		r.typed("the value is null", do)
 	default:
 		r.typed("this is "+k.String()+", not a number", do)
@@ -176,13 +176,13 @@ func (r *reader) notNumber(v json.RawMessage, do string) {
 }
 
 // value reads a number or a string in the way of one of spec's Parse functions.
-func value[T any](r *reader, v json.RawMessage, parse func(string) (T, error)) T {
+func value[T any](r *reader, v jsontext.Value, parse func(string) (T, error)) T {
 	var zero T
 	s := string(v)
-	switch kindOf(v) {
-	case text:
-		s = unquote(v)
-	case number:
+	switch v.Kind() {
+	case jsontext.String:
+		s = v.Text()
+	case jsontext.Number:
 		if !digits(v) {
 			r.fail(clip(s)+" is not a whole number in plain decimal digits", "write a whole number or a string")
 			return zero
@@ -200,8 +200,8 @@ func value[T any](r *reader, v json.RawMessage, parse func(string) (T, error)) T
 }
 
 // boolean reads true or false.
-func (r *reader) boolean(v json.RawMessage) (b, ok bool) {
-	if k := kindOf(v); k != boolean {
+func (r *reader) boolean(v jsontext.Value) (b, ok bool) {
+	if k := v.Kind(); k != jsontext.Boolean {
 		r.typed("this is "+k.String()+", not true or false", "write true, or leave the key out")
 		return false, false
 	}
@@ -209,12 +209,12 @@ func (r *reader) boolean(v json.RawMessage) (b, ok bool) {
 }
 
 // enum reads one of a few words.
-func enum[T any](r *reader, v json.RawMessage, words []spec.Word[T]) T {
+func enum[T any](r *reader, v jsontext.Value, words []spec.Word[T]) T {
 	return parsed(r, v, func(s string) (T, error) { return spec.ParseWord(s, words) })
 }
 
 // parsed reads a string in the way of one of spec's Parse functions.
-func parsed[T any](r *reader, v json.RawMessage, parse func(string) (T, error)) T {
+func parsed[T any](r *reader, v jsontext.Value, parse func(string) (T, error)) T {
 	var zero T
 	s, ok := r.str(v)
 	if !ok {
@@ -229,7 +229,7 @@ func parsed[T any](r *reader, v json.RawMessage, parse func(string) (T, error)) 
 }
 
 // link reads the name of a link.
-func (r *reader) link(v json.RawMessage) string {
+func (r *reader) link(v jsontext.Value) string {
 	return parsed(r, v, func(s string) (string, error) { return s, spec.CheckLinkName(s) })
 }
 

@@ -1,8 +1,7 @@
 package specjson
 
 import (
-	"encoding/json"
-
+	"github.com/viarule/viarule/internal/jsontext"
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/spec"
 )
@@ -14,7 +13,7 @@ type route struct {
 }
 
 var routeFields = []field[route]{
-	{"to", func(r *reader, v json.RawMessage, to *route) {
+	{"to", func(r *reader, v jsontext.Value, to *route) {
 		switch s, ok := r.str(v); {
 		case !ok:
 		case s == "default":
@@ -23,24 +22,24 @@ var routeFields = []field[route]{
 			to.To = parsed(r, v, spec.ParsePrefix)
 		}
 	}},
-	{"via", func(r *reader, v json.RawMessage, to *route) { to.Via = parsed(r, v, spec.ParseAddr) }},
-	{"dev", func(r *reader, v json.RawMessage, to *route) { to.Dev = r.link(v) }},
-	{"src", func(r *reader, v json.RawMessage, to *route) { to.Src = parsed(r, v, spec.ParseAddr) }},
-	{"metric", func(r *reader, v json.RawMessage, to *route) { to.Metric = uint32(r.integer(v, 0, 1<<32-1)) }},
-	{"mtu", func(r *reader, v json.RawMessage, to *route) {
+	{"via", func(r *reader, v jsontext.Value, to *route) { to.Via = parsed(r, v, spec.ParseAddr) }},
+	{"dev", func(r *reader, v jsontext.Value, to *route) { to.Dev = r.link(v) }},
+	{"src", func(r *reader, v jsontext.Value, to *route) { to.Src = parsed(r, v, spec.ParseAddr) }},
+	{"metric", func(r *reader, v jsontext.Value, to *route) { to.Metric = uint32(r.integer(v, 0, 1<<32-1)) }},
+	{"mtu", func(r *reader, v jsontext.Value, to *route) {
 		to.MTU = uint32(r.integer(v, spec.MinMTU4, spec.MaxMTU))
 	}},
-	{"advmss", func(r *reader, v json.RawMessage, to *route) {
+	{"advmss", func(r *reader, v jsontext.Value, to *route) {
 		to.AdvMSS = uint32(r.integer(v, spec.MinAdvMSS, spec.MaxAdvMSS))
 	}},
-	{"scope", func(r *reader, v json.RawMessage, to *route) {
+	{"scope", func(r *reader, v jsontext.Value, to *route) {
 		s := enum(r, v, spec.ScopeWords)
 		to.Scope = &s
 	}},
-	{"onlink", func(r *reader, v json.RawMessage, to *route) { to.OnLink, _ = r.boolean(v) }},
-	{"type", func(r *reader, v json.RawMessage, to *route) { to.Type = enum(r, v, spec.RouteTypeWords) }},
-	{"nexthops", func(r *reader, v json.RawMessage, to *route) {
-		r.fullList(v, func(e json.RawMessage) {
+	{"onlink", func(r *reader, v jsontext.Value, to *route) { to.OnLink, _ = r.boolean(v) }},
+	{"type", func(r *reader, v jsontext.Value, to *route) { to.Type = enum(r, v, spec.RouteTypeWords) }},
+	{"nexthops", func(r *reader, v jsontext.Value, to *route) {
+		r.fullList(v, func(e jsontext.Value) {
 			h := spec.Nexthop{Weight: 1}
 			fieldsOf(r, e, &h, nexthopFields)
 			to.Nexthops = append(to.Nexthops, h)
@@ -49,14 +48,14 @@ var routeFields = []field[route]{
 }
 
 var nexthopFields = []field[spec.Nexthop]{
-	{"via", func(r *reader, v json.RawMessage, to *spec.Nexthop) { to.Via = parsed(r, v, spec.ParseAddr) }},
-	{"dev", func(r *reader, v json.RawMessage, to *spec.Nexthop) { to.Dev = r.link(v) }},
-	{"weight", func(r *reader, v json.RawMessage, to *spec.Nexthop) { to.Weight = uint16(r.integer(v, 1, 256)) }},
-	{"onlink", func(r *reader, v json.RawMessage, to *spec.Nexthop) { to.OnLink, _ = r.boolean(v) }},
+	{"via", func(r *reader, v jsontext.Value, to *spec.Nexthop) { to.Via = parsed(r, v, spec.ParseAddr) }},
+	{"dev", func(r *reader, v jsontext.Value, to *spec.Nexthop) { to.Dev = r.link(v) }},
+	{"weight", func(r *reader, v jsontext.Value, to *spec.Nexthop) { to.Weight = uint16(r.integer(v, 1, 256)) }},
+	{"onlink", func(r *reader, v jsontext.Value, to *spec.Nexthop) { to.OnLink, _ = r.boolean(v) }},
 }
 
 // route reads an element of a table's routes.
-func (r *reader) route(v json.RawMessage) spec.Route {
+func (r *reader) route(v jsontext.Value) spec.Route {
 	to := route{Route: spec.Route{Type: netstate.RouteUnicast}}
 	faults := r.faults
 	seen, ok := fieldsOf(r, v, &to, routeFields)

@@ -13,9 +13,9 @@
 package specjson
 
 import (
-	"encoding/json"
 	"fmt"
 
+	"github.com/viarule/viarule/internal/jsontext"
 	"github.com/viarule/viarule/internal/spec"
 )
 
@@ -65,17 +65,17 @@ func limits() spec.Limits {
 }
 
 // read reads a list of things, and checks their meaning where all could be read.
-func read[T any](path string, data []byte, each func(*reader, json.RawMessage) T, validate func(string, []T, spec.Limits) []spec.Problem) ([]T, []Problem) {
+func read[T any](path string, data []byte, each func(*reader, jsontext.Value) T, validate func(string, []T, spec.Limits) []spec.Problem) ([]T, []Problem) {
 	r := &reader{path: path}
 	// Once all of it is known to be JSON, no part of it can fail to be.
-	var all json.RawMessage
-	if err := json.Unmarshal(data, &all); err != nil {
+	all, err := jsontext.Parse(data)
+	if err != nil {
 		r.typed("not JSON: "+err.Error(), "")
 		return nil, r.done()
 	}
 	var list []T
 	more := false
-	r.list(all, func(e json.RawMessage) bool {
+	r.list(all, func(e jsontext.Value) bool {
 		if more = len(list) == Most; !more {
 			list = append(list, each(r, e))
 		}

@@ -77,7 +77,8 @@ type Facts struct {
 	// Shared are the keys that other routes of main have too, by whatever link. Only
 	// source hints need them.
 	Shared map[netstate.RouteKey]bool
-	// Sources are the addresses that a route may have as its source now.
+	// Sources are the addresses that a route may have as its source now. Only source hints
+	// and a VRF need them.
 	Sources map[netip.Addr]bool
 	// Priority is what the kernel gives to a rule without one, by family as in
 	// netstate.Families.

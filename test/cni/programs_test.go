@@ -11,10 +11,11 @@ import (
 	"testing"
 )
 
-// The names of our program.
+// The names of our programs.
 const (
 	dropIn = "sbr"
 	own    = "viarule-sbr"
+	ptp    = "viarule-ptp"
 )
 
 var names = []string{dropIn, own}
@@ -26,7 +27,7 @@ var ours, reference string
 // moduleTools are the programs of other projects, by the folder of the go.mod
 // that holds them.
 var moduleTools = map[string][]string{
-	".":      {"ptp", "bridge", "macvlan", "ipvlan", "host-device", "host-local", "static", "sbr"},
+	".":      {"ptp", "bridge", "macvlan", "ipvlan", "host-device", "host-local", "static", "sbr", "portmap", "bandwidth"},
 	"multus": {"multus"},
 }
 
@@ -52,6 +53,10 @@ func withPrograms(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil { // for those who are not root
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	inFolder(dir)
 	if err := build(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -105,8 +110,10 @@ func build() error {
 			return err
 		}
 	}
-	if _, err := goCommand("../..", "build", "-o", filepath.Join(ours, own), "./cmd/"+own); err != nil {
-		return err
+	for _, program := range []string{own, ptp, "viarule"} {
+		if _, err := goCommand("../..", "build", "-o", filepath.Join(ours, program), "./cmd/"+program); err != nil {
+			return err
+		}
 	}
 	if err := os.Symlink(own, filepath.Join(ours, dropIn)); err != nil {
 		return err

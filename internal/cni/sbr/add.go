@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
 	"golang.org/x/sys/unix"
 
 	"github.com/viarule/viarule/internal/cni"
@@ -18,20 +16,20 @@ import (
 	"github.com/viarule/viarule/internal/standing"
 )
 
-func (p *plugin) add(c *config, args *skel.CmdArgs) (did string, err error) {
-	if err := p.readAll(c, args.IfName); err != nil {
+func (p *plugin) add(c *config, call *cni.Call) (did string, err error) {
+	if err := p.readAll(c, call.IfName); err != nil {
 		return "", err
 	}
-	a := srcroute.Attachment{Dev: args.IfName, Addrs: c.addrs}
-	err = p.inside(args.Netns, func(s *session) error {
-		did, err = s.add(c, &a, p.key(c, args))
+	a := srcroute.Attachment{Dev: call.IfName, Addrs: c.addrs}
+	err = p.inside(call.Netns, func(s *session) error {
+		did, err = s.add(c, &a, p.key(c, call))
 		return err
 	})
 	if err != nil {
-		return "", cni.Failed(fmt.Sprintf("route %s by source", args.IfName), err)
+		return "", cni.Failed(fmt.Sprintf("route %s by source", call.IfName), err)
 	}
 	p.sweep()
-	return did, types.PrintResult(c.prev, c.version)
+	return did, nil
 }
 
 // add does what an attachment wants, or nothing.
@@ -142,10 +140,12 @@ func (s *session) facts(c *config, a *srcroute.Attachment) (*srcroute.Facts, err
 	if c.Table != 0 && len(c.Routes) == 0 && c.VRF == "" {
 		return f, nil // main stays as it is
 	}
-	if f.Addrs, err = s.view.Addrs(s.ctx, a.Dev); err != nil {
-		return nil, err
+	if c.Own || c.SourceHints || c.VRF != "" {
+		if f.Addrs, err = s.view.Addrs(s.ctx, a.Dev); err != nil {
+			return nil, err
+		}
+		f.Sources = sources(f.Addrs, c.VRF != "")
 	}
-	f.Sources = sources(f.Addrs, c.VRF != "")
 	for _, family := range netstate.Families {
 		routes, err := s.view.Routes(s.ctx, family, netstate.TableMain, a.Dev)
 		if err != nil {

@@ -319,3 +319,30 @@ func TestSourceThatTheKernelRefuses(t *testing.T) {
 	c.as("DEL").must(t)
 	same(t, "ADD and DEL", world(t), before)
 }
+
+// TestOwnNamespace: a runtime may say that the plugin and the pod share a namespace.
+func TestOwnNamespace(t *testing.T) {
+	each(t, func(t *testing.T, name string) {
+		before := world(t)
+		c := adding(name, "net1")
+		netnstest.In(t, "pod", func() {
+			for _, v := range []string{"", "0", "no"} {
+				c.env = []string{"CNI_NETNS_OVERRIDE=" + v}
+				c.fails(t, 8, "route net1 by source")
+			}
+		})
+		same(t, "what the refused calls changed", world(t), before)
+		for _, v := range []string{"1", "true", "TRUE"} {
+			c.env = []string{"CNI_NETNS_OVERRIDE=" + v}
+			netnstest.In(t, "pod", func() { c.must(t) })
+			if world(t) == before {
+				t.Error("ADD did nothing")
+			}
+			netnstest.In(t, "pod", func() {
+				c.as("CHECK").must(t)
+				c.as("DEL").must(t)
+			})
+			same(t, "after DEL", world(t), before)
+		}
+	})
+}

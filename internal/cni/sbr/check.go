@@ -6,9 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
-
 	"github.com/viarule/viarule/internal/cni"
 	"github.com/viarule/viarule/internal/kernel"
 	"github.com/viarule/viarule/internal/netstate"
@@ -16,20 +13,20 @@ import (
 	"github.com/viarule/viarule/internal/standing"
 )
 
-func (p *plugin) check(c *config, args *skel.CmdArgs) (did string, err error) {
-	if err := p.readAll(c, args.IfName); err != nil {
+func (p *plugin) check(c *config, call *cni.Call) (did string, err error) {
+	if err := p.readAll(c, call.IfName); err != nil {
 		return "", err
 	}
 	var differs []string
-	err = p.inside(args.Netns, func(s *session) error {
-		differs, err = s.check(c, p.key(c, args))
+	err = p.inside(call.Netns, func(s *session) error {
+		differs, err = s.check(c, p.key(c, call))
 		return err
 	})
 	if err != nil {
-		return "", cni.Failed("check "+args.IfName, err)
+		return "", cni.Failed("check "+call.IfName, err)
 	}
 	if len(differs) > 0 {
-		return "", types.NewError(cni.CodeDiffers, fmt.Sprintf("%s is not routed by source as it was made: %s", args.IfName, strings.Join(differs, "; ")), "")
+		return "", &cni.Error{Code: cni.CodeDiffers, Msg: fmt.Sprintf("%s is not routed by source as it was made: %s", call.IfName, strings.Join(differs, "; "))}
 	}
 	return "all as it was made", nil
 }
@@ -41,6 +38,9 @@ func (s *session) check(c *config, key record.AttachmentKey) (differs []string, 
 	}
 	if s.view.Link(key.Interface) == nil {
 		return []string{"the interface is missing"}, nil
+	}
+	if err := s.readSteps(); err != nil {
+		return nil, err
 	}
 	a := s.records.Get(key)
 	if a == nil {

@@ -1,16 +1,14 @@
 package sbr
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
-	current "github.com/containernetworking/cni/pkg/types/100"
-
 	"github.com/viarule/viarule/internal/cni"
+	"github.com/viarule/viarule/internal/jsontext"
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/spec"
 	"github.com/viarule/viarule/internal/specjson"
@@ -21,7 +19,7 @@ import (
 type config struct {
 	srcroute.Config
 	network, version string
-	prev             *current.Result
+	prev             *cni.Result
 	addrs            []srcroute.Address
 	log              cni.Log
 	allowed          []string          // allowPodOverrides
@@ -33,39 +31,39 @@ type key = cni.Key[config]
 
 // podKeys are those that a pod may set for itself where it is allowed to.
 var podKeys = []key{
-	{Name: "table", Read: func(c *config, key string, raw json.RawMessage) error {
-		n, err := cni.Number(key, raw, 1, 1<<32-1)
+	{Name: "table", Read: func(c *config, key string, v jsontext.Value) error {
+		n, err := cni.Number(key, v, 1, 1<<32-1)
 		if err == nil && c.Own && n >= uint64(netstate.TableDefault) && n <= uint64(netstate.TableLocal) {
 			return cni.Wrong(key, fmt.Sprintf("table %d is the kernel's", n), "use another one, or leave it out: one will be chosen")
 		}
 		c.Table = uint32(n)
 		return err
 	}},
-	{Name: "gateways", Read: func(c *config, key string, raw json.RawMessage) (err error) {
-		c.Gateways, err = gateways(key, raw)
+	{Name: "gateways", Read: func(c *config, key string, v jsontext.Value) (err error) {
+		c.Gateways, err = gateways(key, v)
 		return err
 	}},
-	{Name: "inferGateway", Read: func(c *config, key string, raw json.RawMessage) (err error) {
-		c.InferGateway, err = cni.Value[bool](key, raw)
+	{Name: "inferGateway", Read: func(c *config, key string, v jsontext.Value) (err error) {
+		c.InferGateway, err = cni.Value[bool](key, v)
 		return err
 	}},
-	{Name: "rules", Read: func(c *config, key string, raw json.RawMessage) error {
-		rules, problems := specjson.Rules(key, raw)
+	{Name: "rules", Read: func(c *config, key string, v jsontext.Value) error {
+		rules, problems := specjson.Rules(key, v)
 		c.Rules = rules
 		return first(problems)
 	}},
-	{Name: "routes", Read: func(c *config, key string, raw json.RawMessage) error {
-		routes, problems := specjson.Routes(key, raw)
+	{Name: "routes", Read: func(c *config, key string, v jsontext.Value) error {
+		routes, problems := specjson.Routes(key, v)
 		c.Routes = routes
 		return first(problems)
 	}},
-	{Name: "priority", Read: func(c *config, key string, raw json.RawMessage) error {
-		n, err := cni.Number(key, raw, 1, 32765)
+	{Name: "priority", Read: func(c *config, key string, v jsontext.Value) error {
+		n, err := cni.Number(key, v, 1, 32765)
 		c.Priority = uint32(n)
 		return err
 	}},
-	{Name: "vrf", Read: func(c *config, key string, raw json.RawMessage) (err error) {
-		if c.VRF, err = cni.Value[string](key, raw); err != nil {
+	{Name: "vrf", Read: func(c *config, key string, v jsontext.Value) (err error) {
+		if c.VRF, err = cni.Value[string](key, v); err != nil {
 			return err
 		}
 		if err := spec.CheckLinkName(c.VRF); err != nil {
@@ -73,20 +71,20 @@ var podKeys = []key{
 		}
 		return nil
 	}},
-	{Name: "strictReversePath", Read: func(c *config, key string, raw json.RawMessage) (err error) {
-		c.StrictRP, err = cni.Value[bool](key, raw)
+	{Name: "strictReversePath", Read: func(c *config, key string, v jsontext.Value) (err error) {
+		c.StrictRP, err = cni.Value[bool](key, v)
 		return err
 	}},
 }
 
 // netKeys are those of the network's configuration alone.
 var netKeys = []key{
-	{Name: "addSourceHints", Read: func(c *config, key string, raw json.RawMessage) (err error) {
-		c.SourceHints, err = cni.Value[bool](key, raw)
+	{Name: "addSourceHints", Read: func(c *config, key string, v jsontext.Value) (err error) {
+		c.SourceHints, err = cni.Value[bool](key, v)
 		return err
 	}},
-	{Name: "allowPodOverrides", Read: func(c *config, key string, raw json.RawMessage) (err error) {
-		if c.allowed, err = cni.Value[[]string](key, raw); err != nil {
+	{Name: "allowPodOverrides", Read: func(c *config, key string, v jsontext.Value) (err error) {
+		if c.allowed, err = cni.Value[[]string](key, v); err != nil {
 			return err
 		}
 		for i, name := range c.allowed {
@@ -99,31 +97,7 @@ var netKeys = []key{
 }
 
 // logKeys come first: what is wrong with the others is logged.
-var logKeys = []key{
-	{Name: "logFile", Read: func(c *config, key string, raw json.RawMessage) error {
-		name, err := cni.Value[string](key, raw)
-		if err != nil || name == "" {
-			return err
-		}
-		if err := cni.CheckLogFile(key, name); err != nil {
-			return err
-		}
-		c.log.File = name
-		return nil
-	}},
-	{Name: "logLevel", Read: func(c *config, key string, raw json.RawMessage) error {
-		level, err := cni.Value[string](key, raw)
-		if err != nil {
-			return err
-		}
-		n, ok := map[string]int{"error": cni.LogError, "info": cni.LogInfo, "debug": cni.LogDebug}[level]
-		if !ok {
-			return cni.Wrong(key, fmt.Sprintf("%.40q is no level", level), "use error, info or debug")
-		}
-		c.log.Level = n
-		return nil
-	}},
-}
+var logKeys = cni.LogKeys(func(c *config) *cni.Log { return &c.log })
 
 func names(keys []key) string {
 	var all []string
@@ -144,8 +118,8 @@ func first(problems []specjson.Problem) error {
 	return cni.Wrong(p.Path, p.What, p.Do)
 }
 
-func gateways(key string, raw json.RawMessage) ([]netip.Addr, error) {
-	list, err := cni.Value[[]string](key, raw)
+func gateways(key string, v jsontext.Value) ([]netip.Addr, error) {
+	list, err := cni.Value[[]string](key, v)
 	if err != nil {
 		return nil, err
 	}
@@ -173,44 +147,26 @@ func gateways(key string, raw json.RawMessage) ([]netip.Addr, error) {
 // readHead reads what DEL needs, and what says where to log. Where only the latter is
 // wrong there is a configuration all the same: a delete can do without it, and without
 // all the rest, however wrong it is.
-func (p *plugin) readHead(stdin []byte) (*config, error) {
-	d, err := cni.ReadDocument("stdin", stdin)
-	if err != nil {
-		return nil, err
-	}
-	c := &config{document: d, Config: srcroute.Config{Own: p.own}, log: cni.Log{Level: cni.LogInfo}}
-	for _, s := range []struct {
-		key  string
-		into *string
-	}{{"name", &c.network}, {"cniVersion", &c.version}} {
-		if d.Has(s.key) {
-			if *s.into, err = cni.Value[string](s.key, d[s.key]); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if c.network == "" {
-		return nil, cni.Wrong("name", "it is missing", "write the network's name")
-	}
-	if c.version == "" {
-		c.version = "0.1.0" // what the specification takes where there is none
-	}
-	return c, cni.Read(c, "", d, logKeys)
+func (p *plugin) readHead(c *config, call *cni.Call) error {
+	c.document, c.network, c.version, c.Own, c.log.Level = call.Config, call.Network, call.Version, p.own, cni.LogInfo
+	return cni.Read(c, "", c.document, logKeys)
 }
 
 // readAll reads a whole configuration for the interface ifName.
 func (p *plugin) readAll(c *config, ifName string) error {
 	d := c.document
-	keys := slices.Concat(podKeys, netKeys)
 	if p.own {
-		if err := cni.Slip("", d, slices.Concat(keys, logKeys, otherKeys)); err != nil {
+		if err := cni.Slip("", d, slices.Concat(podKeys, netKeys, logKeys, otherKeys)); err != nil {
 			return err
 		}
 	}
-	if err := cni.Read(c, "", d, keys); err != nil {
+	err := cni.Read(c, "", d, podKeys)
+	if err == nil {
+		err = cni.Read(c, "", d, netKeys)
+	}
+	if err != nil {
 		return err
 	}
-	var err error
 	if c.fromPod, err = cni.Overrides(c, d, podKeys, c.allowed); err != nil {
 		return err
 	}

@@ -5,30 +5,28 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/containernetworking/cni/pkg/skel"
-
 	"github.com/viarule/viarule/internal/cni"
 	"github.com/viarule/viarule/internal/kernel"
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/record"
 )
 
-func (p *plugin) del(c *config, args *skel.CmdArgs) (did string, err error) {
-	key := p.key(c, args)
+func (p *plugin) del(c *config, call *cni.Call) (did string, err error) {
+	key := p.key(c, call)
 	// What is wrong with a previous result does not matter here: a pod must not stay
 	// for it. Its addresses only help where there is no record.
-	_ = c.readPrev(args.IfName)
-	if args.Netns != "" {
-		err = p.inside(args.Netns, func(s *session) error {
+	_ = c.readPrev(call.IfName)
+	if call.Netns != "" {
+		err = p.inside(call.Netns, func(s *session) error {
 			did, err = s.del(c, key)
 			return err
 		})
 	}
-	if args.Netns == "" || errors.Is(err, kernel.ErrNoNamespace) {
-		did, err = p.forget(key, args.Netns != "")
+	if call.Netns == "" || errors.Is(err, kernel.ErrNoNamespace) {
+		did, err = p.forget(key, call.Netns != "")
 	}
 	if err != nil {
-		return "", cni.Failed(fmt.Sprintf("remove what routes %s by source", args.IfName), err)
+		return "", cni.Failed(fmt.Sprintf("remove what routes %s by source", call.IfName), err)
 	}
 	p.sweep()
 	return did, nil
@@ -89,6 +87,9 @@ const protocolBoot = 3
 // unrecorded are the rules `from ADDRESS lookup TABLE`, and no other selector, that no
 // attachment's record names. As viarule-sbr only those with its mark count.
 func (s *session) unrecorded(addrs map[netip.Addr]bool) ([]netstate.Rule, error) {
+	if err := s.readSteps(); err != nil {
+		return nil, err
+	}
 	named := map[netstate.Rule]bool{}
 	for i := range s.records.List {
 		for j := range s.records.List[i].Steps {
@@ -172,7 +173,7 @@ func (p *plugin) release(n record.Namespace, at record.Netns, keys []record.Atta
 	if err != nil {
 		return err
 	}
-	records, err := n.Attachments()
+	records, err := n.AttachmentHeads()
 	if err == nil {
 		for _, k := range keys {
 			records.Remove(k)

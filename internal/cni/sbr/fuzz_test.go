@@ -1,10 +1,11 @@
 package sbr
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,8 +13,9 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
-	"github.com/containernetworking/cni/pkg/version"
 
+	"github.com/viarule/viarule/internal/cni"
+	"github.com/viarule/viarule/internal/jsontext"
 	"github.com/viarule/viarule/internal/record"
 	"github.com/viarule/viarule/internal/srcroute"
 )
@@ -37,42 +39,41 @@ func FuzzCall(f *testing.F) {
 		}
 	}
 	dir := f.TempDir()
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		f.Fatal(err)
-	}
 	f.Fuzz(func(t *testing.T, stdin []byte, command, container, ifname string, own bool) {
 		p := &plugin{own: own, name: Own, store: record.Store{Dir: filepath.Join(dir, "run")}, ctx: context.Background(), started: time.Now()}
 		parse(t, p, stdin, ifname)
 		if strings.Contains(strings.ToLower(string(stdin)), "log") || strings.Contains(string(stdin), `\u`) || strings.ContainsRune(command+container+ifname, 0) {
 			return // it may write a log
 		}
-		for key, v := range map[string]string{"CNI_COMMAND": command, "CNI_CONTAINERID": container, "CNI_IFNAME": ifname, "CNI_NETNS": filepath.Join(dir, "nowhere"), "CNI_PATH": dir} {
-			t.Setenv(key, v)
+		env := map[string]string{"CNI_COMMAND": command, "CNI_CONTAINERID": container, "CNI_IFNAME": ifname, "CNI_NETNS": filepath.Join(dir, "nowhere"), "CNI_PATH": dir}
+		front := p.front("test")
+		front.Versions = []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"}
+		var out, about bytes.Buffer
+		if status := front.Answer(func(k string) string { return env[k] }, bytes.NewReader(stdin), &out, &about); status == 0 {
+			return
 		}
-		in := filepath.Join(dir, "stdin")
-		if err := os.WriteFile(in, stdin, 0o600); err != nil {
-			t.Fatal(err)
+		var e types.Error
+		if err := json.Unmarshal(out.Bytes(), &e); err != nil {
+			t.Fatalf("%v: %q", err, out.Bytes())
 		}
-		file, err := os.Open(in)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer file.Close()
-		oldIn, oldOut, oldErr := os.Stdin, os.Stdout, os.Stderr
-		defer func() { os.Stdin, os.Stdout, os.Stderr = oldIn, oldOut, oldErr }()
-		os.Stdin, os.Stdout, os.Stderr = file, null, null
-		if e := p.answer(version.All, "test"); e != nil {
-			documented(t, e)
-		}
+		documented(t, &cni.Error{Code: e.Code, Msg: e.Msg, Details: e.Details})
 	})
 }
 
 // parse reads all of a configuration, whatever its version, and works out what it makes.
 func parse(t *testing.T, p *plugin, stdin []byte, ifname string) {
 	t.Helper()
-	c, err := p.readHead(stdin)
-	if err == nil {
+	d, err := cni.ReadDocument("stdin", stdin)
+	if err != nil {
+		documented(t, err)
+		return
+	}
+	call := &cni.Call{Config: d, Version: "0.1.0"}
+	if v := d["cniVersion"]; v.Kind() == jsontext.String {
+		call.Version = v.Text()
+	}
+	c := &config{}
+	if err = p.readHead(c, call); err == nil {
 		err = p.readAll(c, ifname)
 	}
 	if err != nil {
@@ -94,7 +95,7 @@ func parse(t *testing.T, p *plugin, stdin []byte, ifname string) {
 
 func documented(t *testing.T, err error) {
 	t.Helper()
-	var e *types.Error
+	var e *cni.Error
 	if !errors.As(err, &e) || e == nil || !slices.Contains(codes, e.Code) || e.Msg == "" {
 		t.Errorf("no CNI error with a code that is documented: %#v", err)
 	}

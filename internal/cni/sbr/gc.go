@@ -4,20 +4,17 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
-
 	"github.com/viarule/viarule/internal/cni"
 	"github.com/viarule/viarule/internal/record"
 )
 
 // gc removes the attachments of this network that the runtime does not list.
-func (p *plugin) gc(c *config, _ *skel.CmdArgs) (did string, err error) {
+func (p *plugin) gc(c *config, _ *cni.Call) (did string, err error) {
 	valid, err := cni.ValidAttachments(c.document)
 	if err != nil {
 		return "", err
 	}
-	keep := map[types.GCAttachment]bool{}
+	keep := map[cni.GCAttachment]bool{}
 	for _, v := range valid {
 		keep[v] = true
 	}
@@ -36,7 +33,7 @@ func (p *plugin) gc(c *config, _ *skel.CmdArgs) (did string, err error) {
 		var keys []record.AttachmentKey
 		for i := range records.List {
 			k := records.List[i].AttachmentKey
-			if k.Plugin == p.name && k.Network == c.network && !keep[types.GCAttachment{ContainerID: k.Container, IfName: k.Interface}] {
+			if k.Plugin == p.name && k.Network == c.network && !keep[cni.GCAttachment{ContainerID: k.Container, IfName: k.Interface}] {
 				keys = append(keys, k)
 			}
 		}
@@ -69,7 +66,10 @@ func (p *plugin) sweep() {
 	start := p.started.Nanosecond()
 	for i := range min(sweepAtOnce, len(list)) {
 		n := list[(start/1000+i)%len(list)]
-		records, err := n.Attachments()
+		if n.Cookie() == p.entered {
+			continue // was there a moment ago
+		}
+		records, err := n.AttachmentHeads()
 		if err != nil || len(records.List) == 0 || !records.Netns.Gone() {
 			continue
 		}
@@ -78,7 +78,7 @@ func (p *plugin) sweep() {
 			continue
 		}
 		// Once more under the lock: a new pod may have its path back.
-		if records, err = n.Attachments(); err == nil && records.Netns.Gone() {
+		if records, err = n.AttachmentHeads(); err == nil && records.Netns.Gone() {
 			_ = lock.SaveAttachments(&record.Attachments{})
 		}
 		_ = lock.Unlock()

@@ -8,16 +8,11 @@ package sbr
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strings"
 	"time"
 
-	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
-	"github.com/containernetworking/cni/pkg/version"
-
 	"github.com/viarule/viarule/internal/cni"
+	"github.com/viarule/viarule/internal/kernel"
 	"github.com/viarule/viarule/internal/record"
 )
 
@@ -36,47 +31,54 @@ type plugin struct {
 	name  string // DropIn or Own
 	store record.Store
 
+	entered uint64 // cookie of the namespace that was entered last
 	ctx     context.Context
 	started time.Time
 	command string
-	debug   bool     // keep writes
-	writes  []string // to the kernel so far, for the log
+	enter   kernel.How
+	// ownNetns: the namespace may be the one that the program is in.
+	ownNetns bool
+	debug    bool     // keep writes
+	writes   []string // to the kernel so far, for the log
 }
 
 // Main answers one call of the runtime, which says by environment and standard input
 // what it wants. name is by which name the program was called; every name but DropIn
-// counts as Own. It returns the exit status.
+// counts as Own. It returns the exit status. It must be called from a function init: see
+// kernel.Pinned.
 func Main(name, release string) int {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	p := &plugin{own: name != DropIn, name: Own, store: record.Store{Dir: record.DefaultDir}, ctx: ctx, started: time.Now()}
-	versions := version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+	p := &plugin{own: name != DropIn, name: Own, store: record.Store{Dir: record.DefaultDir}, enter: kernel.Pinned, ctx: cni.Within(patience), started: time.Now()}
 	if !p.own {
-		// The reference plugin takes versions that know no chains, and says what is
-		// wrong with them later.
-		p.name, versions = DropIn, version.All
+		p.name = DropIn
 	}
-	err := boundStdin()
-	if err == nil {
-		err = p.answer(versions, release)
-	}
-	if err == nil {
-		return 0
-	}
-	if perr := err.Print(); perr != nil {
-		return 2
-	}
-	return 1
+	return p.front(release).Main()
 }
 
-func (p *plugin) answer(versions version.PluginInfo, release string) *types.Error {
-	return skel.PluginMainFuncsWithError(skel.CNIFuncs{
-		Add:    p.verb("ADD", (*plugin).add),
-		Del:    p.verb("DEL", (*plugin).del),
-		Check:  p.verb("CHECK", (*plugin).check),
-		GC:     p.verb("GC", (*plugin).gc),
-		Status: p.verb("STATUS", (*plugin).status),
-	}, versions, fmt.Sprintf("CNI %s plugin %s (viarule)\n\n%s", p.name, release, about))
+// front is what the runtime sees.
+func (p *plugin) front(release string) *cni.Plugin {
+	f := &cni.Plugin{
+		Versions: []string{"0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"},
+		About:    "CNI " + p.name + " plugin " + release + " (viarule)\n\n" + about,
+		Add:      p.addAndAnswer,
+		Del:      func(call *cni.Call) error { return p.do(&config{}, call, (*plugin).del) },
+		Check:    func(call *cni.Call) error { return p.do(&config{}, call, (*plugin).check) },
+		GC:       func(call *cni.Call) error { return p.do(&config{}, call, (*plugin).gc) },
+		Status:   func(call *cni.Call) error { return p.do(&config{}, call, (*plugin).status) },
+	}
+	if p.own {
+		// The reference plugin takes versions that know no chains, and says what is
+		// wrong with them later.
+		f.Versions = f.Versions[2:]
+	}
+	return f
+}
+
+func (p *plugin) addAndAnswer(call *cni.Call) (*cni.Result, error) {
+	c := &config{}
+	if err := p.do(c, call, (*plugin).add); err != nil {
+		return nil, err
+	}
+	return c.prev, nil
 }
 
 const about = `A CNI meta plugin, which a container runtime calls. Put it into /opt/cni/bin, and into a
@@ -97,33 +99,30 @@ By hand:                    CNI_COMMAND=ADD CNI_CONTAINERID=ID CNI_NETNS=/run/ne
                             CNI_PATH=/opt/cni/bin viarule-sbr < CONFIGURATION-WITH-prevResult
 `
 
-// verb makes what skel calls of a method, and logs what becomes of it.
-func (p *plugin) verb(command string, do func(*plugin, *config, *skel.CmdArgs) (did string, err error)) func(*skel.CmdArgs) error {
-	return func(args *skel.CmdArgs) (err error) {
-		p.command = command
-		c, err := p.readHead(args.StdinData)
-		var did string
-		p.debug = c != nil && c.log.Level == cni.LogDebug
-		if err == nil || c != nil && command == "DEL" {
-			did, err = do(p, c, args)
-		}
-		if c != nil {
-			e := cni.Entry{Command: command, Network: c.network, Container: args.ContainerID, Interface: args.IfName, Netns: args.Netns, Did: did, Writes: p.writes}
-			level := cni.LogInfo
-			if err != nil {
-				e.Error, level = err.Error(), cni.LogError
-			}
-			c.log.Write(level, p.started, e)
-		}
-		var own *types.Error
-		if err != nil && !errors.As(err, &own) {
-			return cni.Failed(strings.ToLower(command), err)
-		}
-		return err
+// verb is what is done for a command; did says it in a few words, for the log.
+type verb func(*plugin, *config, *cni.Call) (did string, err error)
+
+// do reads the configuration of a call into c, does what it asks, and logs what becomes
+// of it.
+func (p *plugin) do(c *config, call *cni.Call, do verb) error {
+	p.command, p.ownNetns = call.Command, call.OwnNetns
+	err := p.readHead(c, call)
+	p.debug = c.log.Level == cni.LogDebug
+	var did string
+	if err == nil || call.Command == "DEL" {
+		did, err = do(p, c, call)
 	}
+	e := cni.Entry{Command: call.Command, Network: c.network, Container: call.ContainerID, Interface: call.IfName, Netns: call.Netns, Did: did, Writes: p.writes}
+	level := cni.LogInfo
+	if err != nil {
+		e.Error, level = err.Error(), cni.LogError
+		err = cni.Failed(strings.ToLower(call.Command), err)
+	}
+	c.log.Write(level, p.started, e)
+	return err
 }
 
 // key is that of the attachment that a call is about.
-func (p *plugin) key(c *config, args *skel.CmdArgs) record.AttachmentKey {
-	return record.AttachmentKey{Plugin: p.name, Network: c.network, Container: args.ContainerID, Interface: args.IfName}
+func (p *plugin) key(c *config, call *cni.Call) record.AttachmentKey {
+	return record.AttachmentKey{Plugin: p.name, Network: c.network, Container: call.ContainerID, Interface: call.IfName}
 }

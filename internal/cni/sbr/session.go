@@ -29,7 +29,11 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return err
 	}
-	ns, err := kernel.Enter(path)
+	how := p.enter
+	if p.ownNetns {
+		how |= kernel.OwnToo
+	}
+	ns, err := kernel.Enter(path, how)
 	if err != nil {
 		return err
 	}
@@ -46,11 +50,12 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 	if err != nil {
 		return err
 	}
+	p.entered = cookie
 	if s.lock, err = p.store.Namespace(cookie).LockWait(p.ctx, p.name+" "+p.command); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.lock.Unlock()) }()
-	if s.records, err = s.lock.Namespace().Attachments(); err != nil {
+	if s.records, err = s.lock.Namespace().AttachmentHeads(); err != nil {
 		return err
 	}
 	s.records.Netns.Path = path
@@ -59,6 +64,9 @@ func (p *plugin) inside(path string, work func(*session) error) (err error) {
 	}
 	return work(s)
 }
+
+// readSteps reads what of the records an ADD can do without.
+func (s *session) readSteps() error { return s.lock.Namespace().ReadSteps(s.records) }
 
 // mending is how long it may take to undo what was done when the time was up.
 const mending = 10 * time.Second
@@ -72,9 +80,9 @@ func (s *session) moreTime() func() {
 	return cancel
 }
 
-// write is the kernel's Apply.
+// write is the kernel's Apply, behind look.
 func (s *session) write(changes []netstate.Change) (attempted int, failed []*netstate.ChangeError) {
-	attempted, failed = s.conn.Apply(s.ctx, changes)
+	attempted, failed = s.view.Apply(s.ctx, changes)
 	for i := 0; s.debug && i < attempted; i++ {
 		s.writes = append(s.writes, changes[i].String())
 	}

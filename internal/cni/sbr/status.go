@@ -1,27 +1,23 @@
 package sbr
 
 import (
-	"errors"
 	"fmt"
 
-	"github.com/containernetworking/cni/pkg/skel"
-	"github.com/containernetworking/cni/pkg/types"
-	"golang.org/x/sys/unix"
-
+	"github.com/viarule/viarule/internal/cni"
 	"github.com/viarule/viarule/internal/kernel"
 )
 
 // status says whether the plugin can work here.
-func (p *plugin) status(_ *config, _ *skel.CmdArgs) (did string, err error) {
+func (p *plugin) status(_ *config, _ *cni.Call) (did string, err error) {
 	if err := p.usable(); err != nil {
-		return "", types.NewError(types.ErrPluginNotAvailable, "the plugin cannot work here: "+err.Error(), "")
+		return "", &cni.Error{Code: cni.CodeNotAvailable, Msg: "the plugin cannot work here: " + err.Error()}
 	}
 	return "", nil
 }
 
 // usable says why the plugin cannot work here.
 func (p *plugin) usable() error {
-	if err := privileged(); err != nil {
+	if err := cni.Privileged(); err != nil {
 		return err
 	}
 	conn, err := kernel.Open("")
@@ -44,19 +40,4 @@ func (p *plugin) usable() error {
 		return fmt.Errorf("this kernel has no policy routing: there is not one rule")
 	}
 	return p.store.Usable()
-}
-
-// privileged says which rights this process lacks: to enter namespaces, and to change
-// their rules.
-func privileged() error {
-	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var has [2]unix.CapUserData // 64 bits
-	if err := unix.Capget(&head, &has[0]); err != nil {
-		return fmt.Errorf("look at the capabilities of this process: %w", err)
-	}
-	const both = 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_SYS_ADMIN
-	if has[0].Effective&both != both {
-		return errors.New("it needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN)")
-	}
-	return nil
 }

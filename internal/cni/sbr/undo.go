@@ -16,6 +16,9 @@ import (
 // undo takes back what stands of an attachment, in the opposite order, and nothing
 // else: a rule or route that is not as ADD made it is not its own any more.
 func (s *session) undo(a *record.Attachment) error {
+	if err := s.readSteps(); err != nil {
+		return err
+	}
 	if err := s.look(); err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package specjson
+package jsontext
 
 import (
 	"encoding/json"
@@ -24,7 +24,7 @@ func TestEach(t *testing.T) {
 			t.Fatal(text)
 		}
 		got := ""
-		each(json.RawMessage(text), func(key string, v json.RawMessage) bool {
+		Value(text).Each(func(key string, v Value) bool {
 			got += fmt.Sprintf("(%s:%s)", key, v)
 			return true
 		})
@@ -34,12 +34,12 @@ func TestEach(t *testing.T) {
 	}
 }
 
-func TestUnquote(t *testing.T) {
+func TestText(t *testing.T) {
 	for text, want := range map[string]string{
 		`""`: "", `"a/b"`: "a/b", `"a\/b\n\u0041"`: "a/b\nA", `"é"`: "é", `"\ud83d\ude00"`: "😀",
 		"\"a\xffb\"": "a\ufffdb", `"\ud800"`: "\ufffd",
 	} {
-		if got := unquote(json.RawMessage(text)); got != want {
+		if got := Value(text).Text(); got != want {
 			t.Errorf("%s: %q, want %q", text, got, want)
 		}
 	}
