@@ -74,7 +74,7 @@ func (h NftHook) priorityText() string {
 		at   int32
 		name string
 		hook string // the only one in which nft knows the name
-	}{{NftMangle, "mangle", h.Hook}, {NftDstNAT, "dstnat", "prerouting"}} {
+	}{{NftMangle, "mangle", h.Hook}, {NftDstNAT, "dstnat", "prerouting"}, {NftSrcNAT, "srcnat", "postrouting"}} {
 		switch by := h.Priority - known.at; {
 		case h.Hook != known.hook:
 		case by == 0:
@@ -106,11 +106,21 @@ func (s NftStmt) String() string {
 	}
 	switch s.Op {
 	case NftIIFName:
-		return "iifname " + strconv.Quote(s.Link)
+		return "iifname " + quoteLink(s.Link)
 	case NftNotIIF:
-		return "iifname != " + strconv.Quote(s.Link)
+		return "iifname != " + quoteLink(s.Link)
+	case NftOIFName:
+		return "oifname " + quoteLink(s.Link)
+	case NftNotOIF:
+		return "oifname != " + quoteLink(s.Link)
+	case NftIIFPrefix:
+		return "iifname " + strconv.Quote(s.Link+"*")
+	case NftOIFPrefix:
+		return "oifname " + strconv.Quote(s.Link+"*")
 	case NftDAddrMap:
 		return ip + " daddr vmap " + word("@"+s.Name)
+	case NftSAddrMap:
+		return ip + " saddr vmap " + word("@"+s.Name)
 	case NftOrigMap:
 		return "ct original " + ip + " daddr vmap " + word("@"+s.Name)
 	case NftOriginal:
@@ -138,15 +148,34 @@ func (s NftStmt) String() string {
 			return "meta nfproto ipv6 " + fib
 		}
 		return fib
+	case NftMasquerade:
+		return "masquerade"
 	case NftJump:
 		return "jump " + word(s.Name)
 	case NftReturn:
 		return "return"
 	case NftDrop:
 		return "drop"
+	case NftAccept:
+		return "accept"
+	case NftReject:
+		return "reject"
+	case NftGoto:
+		return "goto " + word(s.Name)
+	case NftCtState:
+		return "ct state " + ctStateText(s.Mark.Mask)
 	}
 	name, attrs, _ := strings.Cut(s.Unknown, "\x00")
 	return "unknown " + word(name) + " " + hex.EncodeToString([]byte(attrs)) + "."
+}
+
+// quoteLink quotes the whole name of a link. A * at its end would stand for any end,
+// so nft wants it escaped.
+func quoteLink(name string) string {
+	if rest, ok := strings.CutSuffix(name, "*"); ok {
+		name = rest + "\\*"
+	}
+	return strconv.Quote(name)
 }
 
 // word quotes a name that would not read back as one word: the kernel takes any.
@@ -274,16 +303,23 @@ func (p *parser) nftRule() NftRule {
 func (p *parser) nftStmt(w string) NftStmt {
 	switch w {
 	case "iifname":
-		if p.accept("!=") {
-			return NftStmt{Op: NftNotIIF, Link: p.arg(w)}
-		}
-		return NftStmt{Op: NftIIFName, Link: p.arg(w)}
+		return p.nftLink(w, NftIIFName, NftNotIIF, NftIIFPrefix)
+	case "oifname":
+		return p.nftLink(w, NftOIFName, NftNotOIF, NftOIFPrefix)
 	case "ip", "ip6":
+		if p.accept("saddr") {
+			return p.nftMap(NftSAddrMap, w)
+		}
+		p.expect("daddr")
 		return p.nftMap(NftDAddrMap, w)
 	case "ct":
 		switch {
+		case p.accept("state"):
+			return NftStmt{Op: NftCtState, Mark: Mark{Mask: p.ctState()}}
 		case p.accept("original"):
-			return p.nftMap(NftOrigMap, p.arg("original"))
+			ip := p.arg("original")
+			p.expect("daddr")
+			return p.nftMap(NftOrigMap, ip)
 		case p.accept("direction"):
 			if p.accept("original") {
 				return NftStmt{Op: NftOriginal}
@@ -305,12 +341,20 @@ func (p *parser) nftStmt(w string) NftStmt {
 		return p.nftMark(w, NftIfMark, NftIfNotMark, NftSetMark)
 	case "fib":
 		return p.nftFib(0)
+	case "masquerade":
+		return NftStmt{Op: NftMasquerade}
 	case "jump":
 		return NftStmt{Op: NftJump, Name: p.arg(w)}
 	case "return":
 		return NftStmt{Op: NftReturn}
 	case "drop":
 		return NftStmt{Op: NftDrop}
+	case "accept":
+		return NftStmt{Op: NftAccept}
+	case "reject":
+		return NftStmt{Op: NftReject}
+	case "goto":
+		return NftStmt{Op: NftGoto, Name: p.arg(w)}
 	case "unknown":
 		name := p.arg(w)
 		attrs, err := hex.DecodeString(strings.TrimSuffix(p.arg(w), "."))
@@ -323,6 +367,27 @@ func (p *parser) nftStmt(w string) NftStmt {
 	return NftStmt{}
 }
 
+// nftLink reads a comparison with a link's name, behind which name it is of.
+func (p *parser) nftLink(of string, equal, differs, begins NftOp) NftStmt {
+	op := equal
+	if p.accept("!=") {
+		op = differs
+	}
+	name := p.arg(of)
+	rest, star := strings.CutSuffix(name, "*")
+	whole, escaped := strings.CutSuffix(rest, "\\")
+	switch {
+	case star && escaped:
+		name = whole + "*"
+	case star && op == differs:
+		p.failf("%s != %q: not a whole name", of, name)
+	case star:
+		op, name = begins, rest
+	}
+	return NftStmt{Op: op, Link: name}
+}
+
+// nftMap reads `vmap @NAME`, behind the address that is looked up.
 func (p *parser) nftMap(op NftOp, ip string) NftStmt {
 	s := NftStmt{Op: op, Family: IPv4}
 	if ip == "ip6" {
@@ -330,7 +395,6 @@ func (p *parser) nftMap(op NftOp, ip string) NftStmt {
 	} else if ip != "ip" && p.err == nil {
 		p.failf("%q is not ip or ip6", ip)
 	}
-	p.expect("daddr")
 	p.expect("vmap")
 	name, ok := strings.CutPrefix(p.arg("vmap"), "@")
 	if !ok && p.err == nil {
