@@ -4,20 +4,13 @@ import (
 	"bytes"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 )
 
-func TestOneP(t *testing.T) {
-	if n := runtime.GOMAXPROCS(0); n != 1 {
-		t.Errorf("%d Ps", n)
-	}
-}
-
-// TestFirst: in a program that imports it the package comes before those that start
-// goroutines or take much stack while they are set up.
+// TestFirst: in a program that imports it the package comes before those that take much
+// stack while they are set up.
 func TestFirst(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds a program")
