@@ -11,7 +11,7 @@ var GroupVersion = schema.GroupVersion{Group: "viarule.io", Version: "v1alpha1"}
 
 // AddToScheme registers the types of this package.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &RoutingPolicy{}, &RoutingPolicyList{}, &ExternalNetwork{}, &ExternalNetworkList{})
+	s.AddKnownTypes(GroupVersion, &RoutingPolicy{}, &RoutingPolicyList{}, &ExternalNetwork{}, &ExternalNetworkList{}, &PodNetwork{}, &PodNetworkList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

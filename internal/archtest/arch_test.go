@@ -39,7 +39,8 @@ var imports = map[string][]string{
 	"internal/impact":                {"internal/netstate", "internal/fib", "internal/sim", "internal/snapshot", "internal/explain"},
 	"internal/networkd":              {},
 	"internal/external":              {"internal/netstate", "internal/spec", "internal/owner"},
-	"internal/desired":               {"internal/netstate", "internal/spec", "internal/owner", "internal/external"},
+	"internal/podnet":                {"internal/netstate", "internal/spec"},
+	"internal/desired":               {"internal/netstate", "internal/spec", "internal/owner", "internal/external", "internal/podnet"},
 	"internal/plan":                  {"internal/netstate", "internal/spec", "internal/owner", "internal/desired"},
 	"internal/rttables":              {},
 	"internal/record":                {"internal/netstate", "internal/spec", "internal/jsontext", "golang.org/x/sys/"},
@@ -49,7 +50,7 @@ var imports = map[string][]string{
 	"internal/guard":                 {"internal/netstate", "internal/plan", "internal/apply", "internal/record", "golang.org/x/sys/"},
 	"internal/boot":                  {"internal/spec"},
 	"internal/importer":              {"internal/netstate", "internal/spec", "internal/owner"},
-	"internal/host": {"internal/netstate", "internal/spec", "internal/specfile", "internal/owner", "internal/external", "internal/desired", "internal/plan",
+	"internal/host": {"internal/netstate", "internal/spec", "internal/specfile", "internal/owner", "internal/external", "internal/podnet", "internal/desired", "internal/plan",
 		"internal/rttables", "internal/record", "internal/srcroute", "internal/standing", "internal/apply", "internal/kernel", "internal/cutoff", "internal/guard", "internal/boot", "internal/importer",
 		"internal/sim", "internal/snapshot", "internal/explain", "internal/doctor", "internal/impact", "internal/networkd"},
 	"internal/lab": {"internal/netstate", "internal/spec", "internal/specfile", "internal/kernel", "github.com/google/nftables", "go.yaml.in/yaml/v3", "golang.org/x/sys/"},
@@ -83,7 +84,7 @@ var imports = map[string][]string{
 var testkits = []string{"internal/kernelfake", "internal/kerneltest", "internal/netnstest", "internal/netstate/netstatetest"}
 
 // pure packages look at nothing but their arguments.
-var pure = []string{"internal/netstate", "internal/jsontext", "internal/spec", "internal/specjson", "internal/owner", "internal/fib", "internal/sim", "internal/snapshot", "internal/explain", "internal/explain/page", "internal/doctor", "internal/impact", "internal/external", "internal/desired", "internal/plan", "internal/srcroute", "internal/standing"}
+var pure = []string{"internal/netstate", "internal/jsontext", "internal/spec", "internal/specjson", "internal/owner", "internal/fib", "internal/sim", "internal/snapshot", "internal/explain", "internal/explain/page", "internal/doctor", "internal/impact", "internal/external", "internal/podnet", "internal/desired", "internal/plan", "internal/srcroute", "internal/standing"}
 
 var impure = []string{"os", "os/exec", "net", "log", "log/slog", "time", "math/rand", "math/rand/v2", "sync", "syscall", "runtime", "context", "crypto/rand"}
 

@@ -104,6 +104,12 @@ func (a *app) writeStatus(s *host.Status) error {
 		for _, d := range slices.Concat(o.Details, o.Gateways) {
 			fmt.Fprintln(a.out, "  ", d)
 		}
+		for i := range o.Peers {
+			fmt.Fprintln(a.out, "  ", &o.Peers[i])
+		}
+		for i := range o.Pods {
+			fmt.Fprintln(a.out, "  ", &o.Pods[i])
+		}
 		if a.verbose {
 			for _, l := range o.Listing {
 				fmt.Fprintln(a.out, "  ", l)

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/viarule/viarule/internal/external"
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/owner"
 	"github.com/viarule/viarule/internal/spec"
@@ -29,6 +28,7 @@ import (
 func Build(objs []spec.Object, f Facts) (Want, []spec.Problem) {
 	b := &builder{facts: &f, own: owner.Objects()}
 	b.lowerExternal(objs)
+	b.lowerPods(objs)
 	for i := range objs {
 		if objs[i].Policy != nil {
 			b.objs = append(b.objs, &objs[i])
@@ -40,6 +40,7 @@ func Build(objs []spec.Object, f Facts) (Want, []spec.Problem) {
 	b.resolveTables()
 	b.buildRoutes()
 	b.buildRules()
+	b.buildAccepts()
 	b.restoreOrigins()
 	b.sortProblems()
 	return b.want, b.problems
@@ -59,8 +60,8 @@ type builder struct {
 	sources  map[netip.Addr]bool // whether the kernel takes an address as a source
 	// routeTables are the tables of objects that have routes, as written.
 	routeTables []writtenTable
-	// lowered are the objects that stand in for ExternalNetworks.
-	lowered  map[*spec.Object]*external.Network
+	// lowered are the objects that stand in for ExternalNetworks and PodNetworks.
+	lowered  map[*spec.Object]standIn
 	want     Want
 	problems []spec.Problem
 	reported map[*spec.Object]*[2]int // how many problems, by severity
@@ -109,8 +110,8 @@ func (b *builder) report(p part, problem spec.Problem) {
 		return
 	}
 	problem.Object, problem.File, problem.Pos, problem.Path = p.obj.Ref, p.obj.File, p.pos, p.path
-	if n := b.lowered[p.obj]; n != nil {
-		problem.Path = n.Path(p.pos)
+	if n, ok := b.lowered[p.obj]; ok {
+		problem.Path = n.path(p.pos)
 	}
 	b.problems = append(b.problems, problem)
 }

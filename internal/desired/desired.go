@@ -11,6 +11,8 @@
 package desired
 
 import (
+	"net/netip"
+
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/owner"
 	"github.com/viarule/viarule/internal/spec"
@@ -41,8 +43,10 @@ type Facts struct {
 	// Neighbours are the programs found on this host (owner.Match) whose tables,
 	// priorities and marks the objects must keep clear of.
 	Neighbours owner.Findings
-	// The rest is for ExternalNetworks only; see external.Facts.
+	// The rest is for ExternalNetworks and PodNetworks (see external.Facts and
+	// podnet.Facts), and Around for whatever asks for Forward.
 	Sysctls  map[string]string
+	Changed  map[string]bool // those of Sysctls that viarule has changed
 	Gateways map[netstate.NeighKey]netstate.NeighState
 	Around   netstate.Surroundings
 }
@@ -98,6 +102,14 @@ type Table struct {
 	Origin Origin
 }
 
+// Peer is a prefix of pods of another node of a PodNetwork.
+type Peer struct {
+	Object spec.Ref
+	Node   string
+	Prefix netip.Prefix
+	Why    string // why there is no route to it; empty: Routes has one
+}
+
 // Want is what the kernel shall hold.
 type Want struct {
 	Tables  []Table
@@ -106,8 +118,12 @@ type Want struct {
 	Sysctls []Sysctl
 	Links   []Link
 	Nft     *Nft // nil: no table
+	Forward []Forward
+	Accepts []Accept  // what Forward comes to in the chains that there are
+	Blocked []Blocked // what is wanted, and of no use
 	Trees   []Tree
 	Notes   []Note
+	Peers   []Peer // of PodNetworks, in written order
 	// Listed are the users' rules as they wrote them, for plan and status
 	// without -v: Rules with each tree's rules replaced by what it stands for.
 	// A rule without a priority of its own that is in a tree has the tree's

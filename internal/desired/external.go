@@ -8,6 +8,24 @@ import (
 	"github.com/viarule/viarule/internal/spec"
 )
 
+// standIn says for which object of a user another one stands in, with a Policy that
+// it was lowered to, and which part of it a position in that Policy is.
+type standIn struct {
+	object *spec.Object
+	path   func(spec.Pos) string
+}
+
+// stand has an object with this Policy stand in for the user's.
+func (b *builder) stand(o *spec.Object, p *spec.RoutingPolicy, path func(spec.Pos) string) {
+	if b.lowered == nil {
+		b.lowered = map[*spec.Object]standIn{}
+	}
+	in := *o
+	in.Policy = p
+	b.lowered[&in] = standIn{o, path}
+	b.objs = append(b.objs, &in)
+}
+
 // lowerExternal turns the ExternalNetworks into objects with a Policy, which take
 // the way of all others from here on. restoreOrigins ends it.
 func (b *builder) lowerExternal(objs []spec.Object) {
@@ -26,13 +44,9 @@ func (b *builder) lowerExternal(objs []spec.Object) {
 		TableName: func(id uint32) string { return b.hostNames()[id] },
 	})
 	b.problems = append(b.problems, low.Problems...)
-	b.lowered = make(map[*spec.Object]*external.Network, len(low.Networks))
 	for i := range low.Networks {
 		n := &low.Networks[i]
-		stand := *n.Object
-		stand.Policy = &n.Policy
-		b.lowered[&stand] = n
-		b.objs = append(b.objs, &stand)
+		b.stand(n.Object, &n.Policy, n.Path)
 	}
 	for _, l := range low.Links {
 		b.want.Links = append(b.want.Links, Link{l.Link, Origin{l.Object, l.Pos}})
@@ -72,8 +86,8 @@ func (b *builder) restoreOrigins() {
 		return
 	}
 	restore := func(o *Origin) {
-		if n := b.lowered[o.Object]; n != nil {
-			o.Object = n.Object
+		if n, ok := b.lowered[o.Object]; ok {
+			o.Object = n.object
 		}
 	}
 	w := &b.want
@@ -91,5 +105,11 @@ func (b *builder) restoreOrigins() {
 	}
 	for i := range w.Trees {
 		restore(&w.Trees[i].Origin)
+	}
+	for i := range w.Forward {
+		restore(&w.Forward[i].Origin)
+	}
+	for i := range w.Accepts {
+		restore(&w.Accepts[i].Origin)
 	}
 }

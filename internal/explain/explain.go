@@ -57,7 +57,7 @@ type Answer struct {
 	Route     string   `json:"route,omitempty"`
 	OIF       string   `json:"oif,omitempty"`
 	Via       string   `json:"via,omitempty"`
-	Source    string   `json:"source,omitempty"` // of a packet that is made here
+	Source    string   `json:"source,omitempty"` // of a packet that is made here, or is masqueraded
 	FwMark    uint32   `json:"fwmark"`
 	MTU       uint32   `json:"mtu,omitempty"` // in bytes, of the way out
 	Ways      []Way    `json:"ways,omitempty"`
@@ -203,14 +203,9 @@ func (e *Explainer) describe(p *sim.Packet, a *sim.Answer) *Answer {
 	}
 	if goes(a) {
 		out.OIF, out.Via = a.Dev, addrText(a.Via)
-		if p.IIF == "" {
-			out.Source = addrText(a.Way.Source)
-		}
+		out.Source = leavesAs(p, a.Way.Source)
 		for _, w := range a.Ways {
-			way := Way{OIF: w.Dev, Via: addrText(w.Via)}
-			if p.IIF == "" {
-				way.Source = addrText(w.Source)
-			}
+			way := Way{OIF: w.Dev, Via: addrText(w.Via), Source: leavesAs(p, w.Source)}
 			out.Ways = append(out.Ways, way)
 		}
 		out.MTU = e.mtu(a)
@@ -281,6 +276,15 @@ func (e *Explainer) mtu(a *sim.Answer) uint32 {
 	return mtu
 }
 
+// leavesAs is the source with which a packet leaves, where it did not come in with
+// that.
+func leavesAs(p *sim.Packet, source netip.Addr) string {
+	if p.IIF != "" && source == p.From {
+		return ""
+	}
+	return addrText(source)
+}
+
 func addrText(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""
@@ -291,7 +295,7 @@ func addrText(a netip.Addr) string {
 var causes = map[sim.Cause]string{
 	sim.NoRoute: "no-route", sim.RejectRoute: "route", sim.RejectRule: "rule", sim.ReverseFilter: "rp_filter", sim.OwnSource: "own-source",
 	sim.Martian: "martian", sim.NotForwarding: "not-forwarding", sim.LinkDown: "link-down", sim.TimeExceeded: "ttl", sim.NoIPv6: "disable_ipv6",
-	sim.OwnFilter: "filter", sim.Refused: "refused",
+	sim.OwnFilter: "filter", sim.ForeignFilter: "forward-chain", sim.NoSource: "masquerade", sim.Refused: "refused",
 }
 
 // packetText says in words which packet is meant.

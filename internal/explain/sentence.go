@@ -111,6 +111,12 @@ func (e *Explainer) cure(p *sim.Packet, a *sim.Answer) string {
 		return "ip link set " + p.IIF + " up"
 	case sim.NoIPv6:
 		return "sysctl net/ipv6/conf/" + p.IIF + "/disable_ipv6=0"
+	case sim.ForeignFilter:
+		const pods = "via" // viarule-ptp's
+		if strings.HasPrefix(p.IIF, pods) || strings.HasPrefix(a.Dev, pods) {
+			return "a PodNetwork with forwarding: Allow has what pods send and get accepted there; where one is applied, `viarule status` says what is missing"
+		}
+		return fmt.Sprintf("a rule in that chain, in front of the one that decides, that accepts what comes in by %s and goes out by %s", p.IIF, a.Dev)
 	case sim.NoRoute:
 		return fmt.Sprintf("a route to %s in a table that its rules look up; a RoutingPolicy can add it", p.To)
 	case sim.RejectRoute:

@@ -149,6 +149,20 @@ func (f *FIB) selectAddr6(dev string, addr netip.Addr) netip.Addr {
 	return c.addr()
 }
 
+// Masquerade is the source that nftables' masquerade gives a packet to to that leaves
+// by dev and the gateway via (nf_nat_masquerade_ipv4 and _ipv6,
+// net/netfilter/nf_nat_masquerade.c). The zero Addr: there is none, and the packet
+// is dropped.
+func (f *FIB) Masquerade(dev string, via, to netip.Addr) netip.Addr {
+	switch {
+	case to.Is6():
+		return f.selectAddr6(dev, to)
+	case via.Is4():
+		to = via
+	}
+	return f.selectAddr(dev, to, netstate.ScopeGlobal)
+}
+
 // vrfOf is the VRF that a link is, or is a port of; empty: none.
 func (f *FIB) vrfOf(dev string) string {
 	if l := f.links[dev]; l != nil && l.vrf != nil {

@@ -129,6 +129,7 @@ func (h *Host) cniOrphans(s *situation, names Names) []CNIOrphan {
 			}
 		}
 	}
+	pods := podLinks(&s.state)
 	out := []CNIOrphan{}
 	for i := range s.state.Rules {
 		if r := &s.state.Rules[i]; r.Protocol == netstate.ProtocolCNI && !rules[*r] {
@@ -136,7 +137,7 @@ func (h *Host) cniOrphans(s *situation, names Names) []CNIOrphan {
 		}
 	}
 	for i := range s.state.Routes {
-		if r := &s.state.Routes[i]; r.Protocol == netstate.ProtocolCNI && !slices.Contains(routes[r.Key()], r.Hop.Dev) {
+		if r := &s.state.Routes[i]; r.Protocol == netstate.ProtocolCNI && !slices.Contains(routes[r.Key()], r.Hop.Dev) && pods[r.Hop.Dev] == "" {
 			out = append(out, CNIOrphan{r.Format(names), h.ip(r.Family, "route del "+routeWords(r))})
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/owner"
 	"github.com/viarule/viarule/internal/plan"
+	"github.com/viarule/viarule/internal/podnet"
 	"github.com/viarule/viarule/internal/record"
 	"github.com/viarule/viarule/internal/spec"
 )
@@ -19,10 +20,17 @@ import (
 // after three questions, a second apart.
 const gatewayWait = 3500 * time.Millisecond
 
-// surround adds to the facts what ExternalNetworks need: who else is here, the
-// reverse path filters, and which gateways answer. Without one it does nothing.
+// surround adds to the facts what ExternalNetworks and PodNetworks need: who else is
+// here, sysctls, and which gateways answer. Without one it does nothing.
 func (h *Host) surround(ctx context.Context, s *situation, objects []spec.Object) error {
-	if !slices.ContainsFunc(objects, func(o spec.Object) bool { return o.External != nil }) {
+	var keys []string
+	if slices.ContainsFunc(objects, func(o spec.Object) bool { return o.External != nil }) {
+		keys = external.RelevantSysctls(&s.state)
+	}
+	if slices.ContainsFunc(objects, func(o spec.Object) bool { return o.Pods != nil }) {
+		keys = append(keys, podnet.RelevantSysctls(&s.state)...)
+	}
+	if keys == nil {
 		return nil
 	}
 	var err error
@@ -30,7 +38,7 @@ func (h *Host) surround(ctx context.Context, s *situation, objects []spec.Object
 		return err
 	}
 	s.facts.Neighbours = owner.Match(&s.state, &s.facts.Around)
-	if s.facts.Sysctls, err = h.foundSysctls(external.RelevantSysctls(&s.state)); err != nil {
+	if s.facts.Sysctls, s.facts.Changed, err = h.foundSysctls(keys); err != nil {
 		return err
 	}
 	s.facts.Gateways, err = h.askGateways(ctx, external.GatewaysOf(objects, &s.state))
@@ -38,13 +46,13 @@ func (h *Host) surround(ctx context.Context, s *situation, objects []spec.Object
 }
 
 // foundSysctls reads sysctls as they are without viarule: of one that it changed,
-// the value from before.
-func (h *Host) foundSysctls(keys []string) (map[string]string, error) {
+// which it tells too, the value from before.
+func (h *Host) foundSysctls(keys []string) (out map[string]string, ours map[string]bool, err error) {
 	changed, err := h.records.Sysctls()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	out := make(map[string]string, len(keys))
+	out, ours = make(map[string]string, len(keys)), map[string]bool{}
 	for _, key := range keys {
 		if v, err := h.kernel.ReadSysctl(key); err == nil { // else its link has gone meanwhile
 			out[key] = v
@@ -52,10 +60,10 @@ func (h *Host) foundSysctls(keys []string) (map[string]string, error) {
 	}
 	for i := range changed {
 		if c := &changed[i]; slices.Contains(c.Ours, out[c.Key]) {
-			out[c.Key] = c.Found
+			out[c.Key], ours[c.Key] = c.Found, true
 		}
 	}
-	return out, nil
+	return out, ours, nil
 }
 
 // askGateways has the kernel ask for the gateways, and waits for their answers.

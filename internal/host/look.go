@@ -196,7 +196,10 @@ func (h *Host) diff(d *draft) (err error) {
 	if err != nil {
 		return err
 	}
-	d.input.Recorded = plan.Recorded{Rules: claims.Rules, Routes: claims.Routes, Links: claims.Links, Nft: claims.Nft}
+	d.input.Recorded = plan.Recorded{Rules: claims.Rules, Routes: claims.Routes, Links: claims.Links, Nft: claims.Nft, Objects: map[string]bool{}}
+	for ref := range claims.Objects {
+		d.input.Recorded.Objects[ref.String()] = true
+	}
 	d.plan = plan.Diff(d.input)
 	return nil
 }
@@ -207,7 +210,7 @@ func (h *Host) diff(d *draft) (err error) {
 // table of nftables is written as a whole, so it is spared only as long as no
 // object of the plan has a part in it; the others' parts then go.
 func (h *Host) spare(d *draft) (plan.Recorded, error) {
-	out := plan.Recorded{Rules: map[netstate.Rule]bool{}, Routes: map[netstate.RouteKey]bool{}, Links: map[string]bool{}}
+	out := plan.Recorded{Rules: map[netstate.Rule]bool{}, Routes: map[netstate.RouteKey]bool{}, Links: map[string]bool{}, Objects: map[string]bool{}}
 	for i := range d.before.records {
 		r := &d.before.records[i]
 		orphaned := r.DeletionPolicy == spec.OrphanPolicy && slices.Contains(d.change.remove, r.Ref) && !d.change.everything
@@ -228,6 +231,7 @@ func (h *Host) spare(d *draft) (plan.Recorded, error) {
 			out.Links[name] = true
 		}
 		out.Nft = out.Nft || whole.Nft
+		out.Objects[r.Ref.String()] = true
 	}
 	return out, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/viarule/viarule/internal/desired"
@@ -45,6 +46,10 @@ type ObjectStatus struct {
 	Listing []string `json:"listing"` // its rules, as the user wrote them
 	// Gateways says of each gateway of an ExternalNetwork whether it answers.
 	Gateways []string `json:"gateways,omitempty"`
+	// Peers are the prefixes of the other nodes of a PodNetwork, and Pods those of its
+	// pods that are on this host.
+	Peers []PeerStatus `json:"peers,omitempty"`
+	Pods  []PodStatus  `json:"pods,omitempty"`
 }
 
 // PendingStatus is an apply that waits for its confirmation.
@@ -141,10 +146,13 @@ func (d *draft) status(ref spec.Ref, names Names) ObjectStatus {
 		}
 	}
 	out.Summary = fmt.Sprintf("%s, %s", count(rules, "rule"), count(routes, "route"))
-	if rules+routes == 0 && ref.Kind == spec.KindExternalNetwork {
+	if rules+routes == 0 && ref.Kind != spec.KindRoutingPolicy {
 		out.Summary = "nothing is needed for it"
 	}
 	out.Gateways = d.gatewayLines(ref)
+	if ref.Kind == spec.KindPodNetwork {
+		out.Peers, out.Pods = d.peers(ref, names), d.pods(ref, names)
+	}
 	for i := range d.input.Want.Links {
 		if l := &d.input.Want.Links[i]; l.Origin.Object.Ref == ref {
 			out.Summary += ", link " + l.Name
@@ -152,6 +160,9 @@ func (d *draft) status(ref spec.Ref, names Names) ObjectStatus {
 	}
 	if nft := d.input.Want.Nft; nft != nil && slices.ContainsFunc(nft.Origins, func(o desired.Origin) bool { return o.Object.Ref == ref }) {
 		out.Summary += ", a part of " + plan.NftName(&nft.NftTable)
+	}
+	if in := d.acceptedIn(ref); len(in) > 0 {
+		out.Summary += ", accepts in " + strings.Join(in, ", ")
 	}
 	for i := range d.plan.Ops {
 		op := &d.plan.Ops[i]
@@ -167,9 +178,27 @@ func (d *draft) status(ref spec.Ref, names Names) ObjectStatus {
 			out.Details = append(out.Details, f.What+": "+f.Object(names))
 		}
 	}
+	for i := range d.plan.Blocked {
+		if f := &d.plan.Blocked[i]; f.Origin.Object != nil && f.Origin.Object.Ref == ref {
+			out.State = Conflict
+			out.Details = append(out.Details, "blocked: "+f.Object(names)+": "+f.What)
+		}
+	}
 	for i := range d.plan.Satisfied {
 		if f := &d.plan.Satisfied[i]; f.Origin.Object != nil && f.Origin.Object.Ref == ref {
 			out.Details = append(out.Details, "satisfied: "+f.Object(names))
+		}
+	}
+	return out
+}
+
+// acceptedIn names the chains of others in which an object wants accepts.
+func (d *draft) acceptedIn(ref spec.Ref) []string {
+	var out []string
+	for i := range d.input.Want.Accepts {
+		a := &d.input.Want.Accepts[i]
+		if name := a.NftName.String(); a.Origin.Object.Ref == ref && !slices.Contains(out, name) {
+			out = append(out, name)
 		}
 	}
 	return out
@@ -187,6 +216,8 @@ func drift(op *plan.Op, names Names) []string {
 		return []string{word(op.Verb) + plan.LinkText(op.Link, names)}
 	case op.Nft != nil:
 		return nftDrift(op)
+	case op.Accept != nil:
+		return []string{word(op.Verb) + op.Accept.String()}
 	}
 	return []string{"differs: " + op.Change.String()}
 }

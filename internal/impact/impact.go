@@ -194,6 +194,7 @@ func (e *explorer) links(s [2]*netstate.State) map[string]bool {
 func (e *explorer) surroundings(s [2]*netstate.State) {
 	in := [2]*sim.Input{e.w[0].Input(), e.w[1].Input()}
 	e.all = e.all || !slices.Equal(s[0].Addrs, s[1].Addrs) || !slices.Equal(in[0].Opaque, in[1].Opaque) ||
+		forwardText(s[0], e.family) != forwardText(s[1], e.family) ||
 		!maps.Equal(namedVRFs(s[0]), namedVRFs(s[1])) // sim doubts what old kernels make of such rules
 	if e.family == netstate.IPv4 {
 		a, b := e.w[0].Modes(), e.w[1].Modes()
@@ -253,6 +254,7 @@ func nameLinks(named map[string]bool, s *netstate.State, f netstate.Family, opaq
 			}
 		}
 	}
+	nameForward(named, s)
 	for i := range opaque {
 		named[opaque[i].Dev] = true
 	}

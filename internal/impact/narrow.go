@@ -74,25 +74,25 @@ func changedRules(lists [2]*ruleList) (changed []*netstate.Rule, ok bool) {
 // sets says whether the table may set part of the mask in marks of packets other than
 // those to, and answers from, addresses in its maps, before their way is decided.
 func (v *nftView) sets(mask uint32) bool {
-	return v.anyBesideMaps(func(r netstate.NftRule) bool { return v.setsIn(r, mask, 0) })
+	return v.anyBesideMaps(func(r *baseRule) bool { return v.setsIn(r.rule, mask, 0) })
 }
 
 // tracks says whether the table may treat answers unlike first packets, other than
 // those to, and answers from, addresses in its maps.
 func (v *nftView) tracks() bool {
-	return v.anyBesideMaps(func(r netstate.NftRule) bool {
-		return v.does(r, 0, netstate.NftReply, netstate.NftOriginal, netstate.NftIfCtMark, netstate.NftIfNotCtMark, netstate.NftUnknown)
+	return v.anyBesideMaps(func(r *baseRule) bool {
+		return r.nat || v.does(r.rule, 0, netstate.NftReply, netstate.NftOriginal, netstate.NftIfCtMark, netstate.NftIfNotCtMark, netstate.NftUnknown)
 	})
 }
 
 // anyBesideMaps says whether something holds for any rule of a base chain that may meet
 // packets which have to do with none of the addresses in the maps.
-func (v *nftView) anyBesideMaps(holds func(netstate.NftRule) bool) bool {
+func (v *nftView) anyBesideMaps(holds func(*baseRule) bool) bool {
 	viaMaps := v.ctMarksViaMaps()
 	return slices.ContainsFunc(v.base, func(r baseRule) bool {
 		_, only := v.onlyMaps(r.rule, 0)
 		tracked := slices.ContainsFunc(tests(r.rule), func(s netstate.NftStmt) bool { return s.Op == netstate.NftIfCtMark && s.Mark.Value != 0 })
-		return !only && !(viaMaps && tracked && answersOnly(r.rule)) && v.counts(&r) && holds(r.rule)
+		return !only && !(viaMaps && tracked && answersOnly(r.rule)) && v.counts(&r) && holds(&r)
 	})
 }
 

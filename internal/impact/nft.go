@@ -19,6 +19,7 @@ type nftView struct {
 
 type baseRule struct {
 	hook    string
+	nat     bool // of a chain that only a connection's first packet meets
 	rule    netstate.NftRule
 	content string // with the hook, and with what it jumps to
 }
@@ -45,7 +46,8 @@ func newNftView(tables []netstate.NftTable) *nftView {
 	})
 	for _, c := range base {
 		for _, r := range c.Rules {
-			v.base = append(v.base, baseRule{c.Hook.Hook, r, c.Hook.Hook + ": " + v.ruleContent(r, 0)})
+			nat := c.Hook.Type == "nat"
+			v.base = append(v.base, baseRule{c.Hook.Hook, nat, r, fmt.Sprintf("%s %t: %s", c.Hook.Hook, nat, v.ruleContent(r, 0))})
 		}
 	}
 	return v
@@ -160,7 +162,10 @@ func (t *nftTouch) add(v *nftView, r *baseRule, viaMaps bool) {
 // when that is decided, a mark changes nothing any more.
 func (v *nftView) counts(r *baseRule) bool {
 	late := r.hook == "input" || r.hook == "forward" || r.hook == "postrouting"
-	return !late || v.does(r.rule, 0, netstate.NftDrop, netstate.NftSetCtMark, netstate.NftFibMissing, netstate.NftUnknown)
+	// Masquerading drops what there is no source for; return and goto keep packets
+	// from what the chain drops behind them.
+	return !late || v.does(r.rule, 0, netstate.NftDrop, netstate.NftMasquerade, netstate.NftReturn, netstate.NftDAddrMap, netstate.NftSAddrMap, netstate.NftOrigMap,
+		netstate.NftSetCtMark, netstate.NftFibMissing, netstate.NftUnknown)
 }
 
 // does says whether a rule, or a chain that it jumps to, has one of the ops.
@@ -189,7 +194,9 @@ func (v *nftView) chainDoes(name string, depth int, ops []netstate.NftOp) bool {
 	return c != nil && depth <= maxJumps && slices.ContainsFunc(c.Rules, func(r netstate.NftRule) bool { return v.does(r, depth+1, ops...) })
 }
 
-func isMap(op netstate.NftOp) bool { return op == netstate.NftDAddrMap || op == netstate.NftOrigMap }
+func isMap(op netstate.NftOp) bool {
+	return op == netstate.NftDAddrMap || op == netstate.NftSAddrMap || op == netstate.NftOrigMap
+}
 
 // onlyMaps says whether a rule does nothing but look addresses up in maps, and in
 // which ones.
@@ -307,7 +314,7 @@ func (v *nftView) maskOf(base *baseRule, r netstate.NftRule, depth int) (mask ui
 			}
 		case netstate.NftJump:
 			chain(s.Name)
-		case netstate.NftDAddrMap, netstate.NftOrigMap:
+		case netstate.NftDAddrMap, netstate.NftSAddrMap, netstate.NftOrigMap:
 			if m := v.maps[s.Name]; m != nil {
 				done := map[string]bool{}
 				for i := range m.Elems {

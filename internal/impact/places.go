@@ -28,7 +28,9 @@ func newPlaces(w [2]*sim.World, named map[string]bool) *places {
 		up, loopback, addr [2]bool
 		vrf                [2]uint32
 		sysctls            [2]string
+		begun              [2]string
 	}
+	starts := [2][]string{beginnings(&w[0].Input().State), beginnings(&w[1].Input().State)}
 	var addr [2]map[string]bool // links that have an IPv4 address
 	masters := map[string]bool{}
 	for i := range w {
@@ -55,7 +57,7 @@ func newPlaces(w [2]*sim.World, named map[string]bool) *places {
 			if masters[name] {
 				l.name[j] = name
 			}
-			l.addr[j], l.sysctls[j] = addr[j][name], sysctls[j][name]
+			l.addr[j], l.sysctls[j], l.begun[j] = addr[j][name], sysctls[j][name], begun(name, starts[j])
 		}
 		n, there := numbers[l]
 		if !there {

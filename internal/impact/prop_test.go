@@ -214,6 +214,9 @@ func drawInput(t *rapid.T, selectors []string, external bool) sim.Input {
 	if nft {
 		s.Nft = []netstate.NftTable{drawNft(t)}
 	}
+	if rarely(t, 4, "forward chains") {
+		s.Forward = netstatetest.ForwardChains().Draw(t, "forward")
+	}
 	set := func(v int, key string) {
 		in.Sysctls = append(in.Sysctls, netstate.Sysctl{Key: key, Value: fmt.Sprint(v)})
 	}
@@ -280,7 +283,7 @@ func drawNft(t *rapid.T) netstate.NftTable {
 // them change.
 func drawChange(t *rapid.T, in sim.Input, selectors []string, external bool) sim.Input {
 	var changes []*netstate.Change
-	kinds := []string{"rule", "rule", "rule", "route", "route", "nft", "nft", "marked", "marked", "sysctl", "link", "nexthop"}
+	kinds := []string{"rule", "rule", "rule", "route", "route", "nft", "nft", "marked", "marked", "sysctl", "link", "nexthop", "accept"}
 	if external {
 		kinds = []string{"nft", "marked"}
 	}
@@ -321,6 +324,15 @@ func drawChange(t *rapid.T, in sim.Input, selectors []string, external bool) sim
 			s := rapid.SampledFrom(in.Sysctls).Draw(t, "sysctl")
 			s.Value = pick(t, "value", "0", "1", "2")
 			c.Verb, c.Sysctl = netstate.Replace, &s
+		case "accept":
+			if len(in.State.Forward) == 0 {
+				continue
+			}
+			a := netstate.Accept{NftName: rapid.SampledFrom(in.State.Forward).Draw(t, "chain").NftName, In: pick(t, "pattern", "veth*", "eth*", "v*"), Comment: "viarule PodNetwork/pods"}
+			if rapid.Bool().Draw(t, "out") {
+				a.In, a.Out = "", a.In
+			}
+			c.Accept = &a
 		case "link":
 			c.Verb, c.Link = netstate.Delete, &netstate.Link{Name: pick(t, "link", links...)}
 		case "nexthop":

@@ -28,7 +28,7 @@ const (
 //
 // Rules are added without NLM_F_EXCL: the kernel takes duplicates, and puts a new
 // rule behind all of its priority. Routes and next hop objects are added with it.
-// Deletes carry every attribute. Sysctls, links and tables of nftables are never in
+// Deletes carry every attribute. Sysctls, links and what is of nftables are never in
 // one send with the others.
 func (c *Conn) Apply(ctx context.Context, changes []netstate.Change) (attempted int, failed []*netstate.ChangeError) {
 	c.mu.Lock()
@@ -69,14 +69,17 @@ func (c *Conn) apply(ctx context.Context, changes []netstate.Change, links *inde
 }
 
 // alone says whether a change takes more than one message.
-func alone(ch *netstate.Change) bool { return ch.Link != nil || ch.Nft != nil }
+func alone(ch *netstate.Change) bool { return ch.Link != nil || ch.Nft != nil || ch.Accept != nil }
 
 func (c *Conn) writeAlone(ctx context.Context, ch *netstate.Change, links *indexes) []*netstate.ChangeError {
 	var err error
-	if ch.Link != nil {
+	switch {
+	case ch.Link != nil:
 		err = c.writeLink(ctx, ch, links)
-	} else {
+	case ch.Nft != nil:
 		err = c.writeNft(ctx, ch)
+	default:
+		err = c.writeAccept(ctx, ch)
 	}
 	if err == nil {
 		return nil

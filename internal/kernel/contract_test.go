@@ -76,6 +76,7 @@ func TestContract(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
+		Forward: func(t *testing.T, _ kerneltest.Kernel) { nft(t, kerneltest.ForwardNft, "-f", "-") },
 		NoVRF:   noVRF(t),
 		Release: release(t),
 	})

@@ -168,8 +168,8 @@ func each(list []byte, f func(body []byte) error) error {
 }
 
 // Snapshot reads the whole namespace: links first, so that everything after can
-// be named, then addresses, rules, routes of all tables, next hop objects and
-// viarule's own tables of nftables.
+// be named, then addresses, rules, routes of all tables, next hop objects,
+// viarule's own tables of nftables, and the forward chains of others.
 // Rules stand in the kernel's order. Each list is consistent in itself; a link
 // that appears between two of them is "if" and its number. It fails with
 // ErrTornDump where a list does not hold still.
@@ -205,7 +205,10 @@ func (c *Conn) snapshot(ctx context.Context) (s netstate.State, err error) {
 	if err = c.nexthops(ctx, d, &s); err != nil {
 		return s, err
 	}
-	s.Nft, err = c.nft(ctx)
+	if s.Nft, err = c.nft(ctx); err != nil {
+		return s, err
+	}
+	s.Forward, err = c.forward(ctx)
 	return s, err
 }
 

@@ -18,6 +18,7 @@ import (
 const (
 	nftMetaMark    = unix.NFT_META_MARK
 	nftMetaIIFName = unix.NFT_META_IIFNAME
+	nftMetaOIFName = unix.NFT_META_OIFNAME
 	nftMetaNFProto = unix.NFT_META_NFPROTO
 	nftCtDirection = unix.NFT_CT_DIRECTION
 	nftCtMark      = unix.NFT_CT_MARK
@@ -32,9 +33,11 @@ const (
 	nftFibMissing  = nftFibUnmarked | unix.NFTA_FIB_F_MARK
 )
 
-// Offsets of the destination address in the two headers.
+// Offsets of the addresses in the two headers.
 const (
+	offsetSrc4 = 12
 	offsetDst4 = 16
+	offsetSrc6 = 8
 	offsetDst6 = 24
 )
 
@@ -172,18 +175,28 @@ func expressions(s *netstate.NftStmt) []expression {
 		return []expression{metaLoad(nftMetaIIFName), compare(unix.NFT_CMP_EQ, linkWord(s.Link))}
 	case netstate.NftNotIIF:
 		return []expression{metaLoad(nftMetaIIFName), compare(unix.NFT_CMP_NEQ, linkWord(s.Link))}
+	case netstate.NftOIFName:
+		return []expression{metaLoad(nftMetaOIFName), compare(unix.NFT_CMP_EQ, linkWord(s.Link))}
+	case netstate.NftNotOIF:
+		return []expression{metaLoad(nftMetaOIFName), compare(unix.NFT_CMP_NEQ, linkWord(s.Link))}
 	case netstate.NftIIFPrefix:
 		return []expression{metaLoad(nftMetaIIFName), compare(unix.NFT_CMP_EQ, []byte(s.Link))}
+	case netstate.NftOIFPrefix:
+		return []expression{metaLoad(nftMetaOIFName), compare(unix.NFT_CMP_EQ, []byte(s.Link))}
 	case netstate.NftIIFMap:
 		return []expression{metaLoad(nftMetaIIFName), lookup(s.Name)}
 	case netstate.NftDAddr:
 		return inPrefix(s.Prefix)
 	case netstate.NftFibUnmarked:
 		return []expression{fib(nftFibUnmarked), compare(unix.NFT_CMP_EQ, fibNone)}
-	case netstate.NftMasquerade:
-		return []expression{{"masq", nil}}
 	case netstate.NftDAddrMap:
 		return []expression{metaLoad(nftMetaNFProto), proto, dstAddr(s.Family), lookup(s.Name)}
+	case netstate.NftSAddrMap:
+		addr := payload(offsetSrc6, 16)
+		if v4 {
+			addr = payload(offsetSrc4, 4)
+		}
+		return []expression{metaLoad(nftMetaNFProto), proto, addr, lookup(s.Name)}
 	case netstate.NftOrigMap:
 		if v4 {
 			return []expression{ctOriginal(nftCtDstIP), lookup(s.Name)}
@@ -211,12 +224,18 @@ func expressions(s *netstate.NftStmt) []expression {
 			check = append([]expression{metaLoad(nftMetaNFProto), proto}, check...)
 		}
 		return check
+	case netstate.NftMasquerade:
+		return []expression{{"masq", nil}}
 	case netstate.NftJump:
 		return []expression{verdict(unix.NFT_JUMP, s.Name)}
 	case netstate.NftReturn:
 		return []expression{verdict(unix.NFT_RETURN, "")}
 	case netstate.NftDrop:
 		return []expression{verdict(nfDrop, "")}
+	case netstate.NftAccept:
+		return []expression{verdict(nfAccept, "")}
+	case netstate.NftGoto:
+		return []expression{verdict(unix.NFT_GOTO, s.Name)}
 	}
 	return nil
 }
@@ -248,36 +267,26 @@ func guessStmt(e []expression) netstate.NftStmt {
 	key := first.be(unix.NFTA_META_KEY)
 	switch {
 	case e[0].name == "immediate":
-		v := readAttrs(readAttrs(first.get(unix.NFTA_IMMEDIATE_DATA)).get(unix.NFTA_DATA_VERDICT))
-		switch int32(v.be(unix.NFTA_VERDICT_CODE)) {
-		case unix.NFT_JUMP:
-			s.Op, s.Name = netstate.NftJump, v.text(unix.NFTA_VERDICT_CHAIN)
-		case unix.NFT_RETURN:
-			s.Op = netstate.NftReturn
-		case nfDrop:
-			s.Op = netstate.NftDrop
-		}
+		s, _ = foreignVerdict(readAttrs(readAttrs(first.get(unix.NFTA_IMMEDIATE_DATA)).get(unix.NFTA_DATA_VERDICT)))
+	case e[0].name == "masq":
+		s.Op = netstate.NftMasquerade
 	case e[0].name == "fib":
 		if s.Op = netstate.NftFibMissing; first.be(unix.NFTA_FIB_FLAGS) == nftFibUnmarked {
 			s.Op = netstate.NftFibUnmarked
 		}
-	case e[0].name == "masq":
-		s.Op = netstate.NftMasquerade
 	case e[0].name == "meta" && key == nftMetaIIFName && e[len(e)-1].name == "lookup":
 		s.Op, s.Name = netstate.NftIIFMap, last.text(unix.NFTA_LOOKUP_SET)
-	case e[0].name == "meta" && key == nftMetaIIFName && len(last.value(unix.NFTA_CMP_DATA)) < unix.IFNAMSIZ:
-		s.Op, s.Link = netstate.NftIIFPrefix, string(last.value(unix.NFTA_CMP_DATA))
-	case e[0].name == "meta" && key == nftMetaIIFName:
-		s.Op, s.Link = netstate.NftIIFName, string(bytes.TrimRight(last.value(unix.NFTA_CMP_DATA), "\x00"))
-		if last.be(unix.NFTA_CMP_OP) == unix.NFT_CMP_NEQ {
-			s.Op = netstate.NftNotIIF
-		}
+	case e[0].name == "meta" && (key == nftMetaIIFName || key == nftMetaOIFName):
+		s, _ = foreignLink(first, last)
 	case e[0].name == "meta" && key == nftMetaNFProto && len(e) == 4:
 		if v := readAttrs(e[1].data).value(unix.NFTA_CMP_DATA); len(v) == 1 {
 			s.Family = netstate.Family(v[0])
 		}
 		if s.Op = netstate.NftFibMissing; e[3].name == "lookup" {
 			s.Op, s.Name = netstate.NftDAddrMap, last.text(unix.NFTA_LOOKUP_SET)
+			if at := readAttrs(e[2].data).be(unix.NFTA_PAYLOAD_OFFSET); at == offsetSrc4 || at == offsetSrc6 {
+				s.Op = netstate.NftSAddrMap
+			}
 		}
 	case e[0].name == "meta" && key == nftMetaNFProto && len(e) == maxExpressions:
 		s.Op = netstate.NftDAddr

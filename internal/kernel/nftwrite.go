@@ -113,9 +113,11 @@ func (m *nftBatch) message(typ, flags uint16, family uint8, resource uint16) {
 
 func (m *nftBatch) close() { endMessage(m.b, m.open) }
 
-// add begins a message of the transaction.
-func (m *nftBatch) add(typ uint16, flags uint16) {
-	m.message(nftSubsystem|typ, flags, unix.NFPROTO_INET, 0)
+// add begins a message of the transaction about one of viarule's tables.
+func (m *nftBatch) add(typ uint16, flags uint16) { m.addOf(unix.NFPROTO_INET, typ, flags) }
+
+func (m *nftBatch) addOf(family uint8, typ, flags uint16) {
+	m.message(nftSubsystem|typ, flags, family, 0)
 	m.at = m.open
 }
 
@@ -274,14 +276,22 @@ func (b *bound) key() []byte {
 }
 
 func (m *nftBatch) rule(table, chain string, r netstate.NftRule) error {
-	m.add(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND)
-	m.b = putString(putString(m.b, unix.NFTA_RULE_TABLE, table), unix.NFTA_RULE_CHAIN, chain)
+	return m.ruleOf(unix.NFPROTO_INET, netstate.NftName{Table: table, Chain: chain}, r, "")
+}
+
+// ruleOf appends a rule to a chain of any table; the comment may be empty.
+func (m *nftBatch) ruleOf(family uint8, at netstate.NftName, r netstate.NftRule, comment string) error {
+	m.addOf(family, unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND)
+	m.b = putString(putString(m.b, unix.NFTA_RULE_TABLE, at.Table), unix.NFTA_RULE_CHAIN, at.Chain)
+	if comment != "" {
+		m.b = putUserComment(m.b, comment)
+	}
 	var err error
 	m.b = nest(m.b, nested(unix.NFTA_RULE_EXPRESSIONS), func(b []byte) []byte {
 		for i := range r {
 			list := expressions(&r[i])
 			if list == nil {
-				err = fmt.Errorf("chain %s: %q cannot be written: %w", chain, r[i], unix.EINVAL)
+				err = fmt.Errorf("chain %s: %q cannot be written: %w", at.Chain, r[i], unix.EINVAL)
 			}
 			for _, e := range list {
 				b = nest(b, nested(unix.NFTA_LIST_ELEM), func(b []byte) []byte {
@@ -346,7 +356,7 @@ func nftRefusal(a *answer) error {
 	case a == nil:
 		return nil
 	case errors.Is(a, unix.EPROTONOSUPPORT), errors.Is(a, unix.EOPNOTSUPP), errors.Is(a, unix.ENOSYS):
-		return &FeatureError{Name: "nftables, or one of its expressions ct, fib and lookup (CONFIG_NF_TABLES_INET, NFT_CT, NFT_FIB_INET)"}
+		return &FeatureError{Name: "nftables, or one of its expressions ct, fib, lookup and masq (CONFIG_NF_TABLES_INET, NFT_CT, NFT_FIB_INET, NFT_MASQ)"}
 	}
 	return a
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/viarule/viarule/internal/netstate"
 )
 
-// Surroundings tells by names what other programs hold in nftables, in the old
+// Surroundings tells by names, and of the old iptables' chain FORWARD by more, what other programs hold in nftables, in the old
 // iptables and in IPVS. What the kernel does not have, or this process may not see,
 // is not there.
 func (c *Conn) Surroundings(ctx context.Context) (s netstate.Surroundings, err error) {
@@ -23,12 +23,16 @@ func (c *Conn) Surroundings(ctx context.Context) (s netstate.Surroundings, err e
 		return s, fmt.Errorf("list the chains of nftables: %w", err)
 	}
 	err = inNamespace(c.ns, func() error {
-		for _, name := range []string{"ip_tables_names", "ip6_tables_names"} {
+		for i, name := range []string{"ip_tables_names", "ip6_tables_names"} {
 			b, err := readNet(name)
 			if err != nil {
 				return err
 			}
-			s.Legacy = append(s.Legacy, strings.Fields(string(b))...)
+			names := strings.Fields(string(b))
+			s.Legacy = append(s.Legacy, names...)
+			if slices.Contains(names, "filter") {
+				s.LegacyForward = append(s.LegacyForward, legacyForward(&iptLayouts[i]))
+			}
 		}
 		b, err := readNet("ip_vs")
 		// Three lines of heading, then the services.

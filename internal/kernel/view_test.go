@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -30,6 +31,7 @@ func view(t testing.TB, c *kernel.Conn) *kernel.View {
 // that View reads is that part of the Snapshot, in its order.
 func TestViewIsPartOfSnapshot(t *testing.T) {
 	c := open(t)
+	settle(t, c)
 	o := kerneltest.Options{Release: release(t)}
 	ctx := context.Background()
 	rapid.Check(t, func(t *rapid.T) {
@@ -94,6 +96,33 @@ func TestViewIsPartOfSnapshot(t *testing.T) {
 			}
 		}
 	})
+}
+
+// settle waits for the routes of the fixture's addresses and links, which the kernel
+// adds a little later than those.
+func settle(t *testing.T, c *kernel.Conn) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; {
+		s, err := c.Snapshot(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		locals, multicasts := 0, 0
+		for _, r := range s.Routes {
+			if r.Type == netstate.RouteLocal && strings.HasPrefix(r.To.String(), "2001:db8:") {
+				locals++
+			}
+			if r.Type == netstate.RouteMulticast {
+				multicasts++
+			}
+		}
+		switch {
+		case locals == 3 && multicasts == 4:
+			return
+		case time.Now().After(end):
+			t.Fatalf("the links did not come up: %s", s)
+		}
+	}
 }
 
 // byItself are routes that come when a link's own address is known to be nobody else's.

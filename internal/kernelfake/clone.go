@@ -42,6 +42,10 @@ func cloneChange(ch netstate.Change) netstate.Change {
 		a := *ch.Addr
 		ch.Addr = &a
 	}
+	if ch.Accept != nil {
+		a := *ch.Accept
+		ch.Accept = &a
+	}
 	if ch.Nft != nil {
 		t := netstate.CanonicalNft(*ch.Nft)
 		ch.Nft = &t

@@ -53,6 +53,8 @@ type Kernel struct {
 	nexthops map[uint32]netstate.Nexthop
 	sysctls  map[string]string
 	nft      map[string]netstate.NftTable // by name
+	forward  []netstate.ForwardChain      // of others
+	others   []netstate.NftName           // other chains of others
 
 	calls   []Call
 	torn    int
@@ -85,6 +87,7 @@ func New(s netstate.State) *Kernel {
 		sysctls:  map[string]string{},
 		nft:      map[string]netstate.NftTable{},
 		faults:   map[int]fault{},
+		forward:  cloneForward(s.Forward),
 	}
 	for _, r := range s.Rules {
 		k.insertRule(r)
@@ -132,6 +135,7 @@ func (k *Kernel) Snapshot(ctx context.Context) (netstate.State, error) {
 	for _, name := range slices.Sorted(maps.Keys(k.nft)) {
 		s.Nft = append(s.Nft, netstate.CanonicalNft(k.nft[name]))
 	}
+	s.Forward = cloneForward(k.forward)
 	return s, nil
 }
 
@@ -238,6 +242,8 @@ func (k *Kernel) change(ch netstate.Change) error {
 		return k.changeAddr(ch.Verb, *ch.Addr)
 	case ch.Nft != nil:
 		return k.changeNft(ch.Verb, *ch.Nft)
+	case ch.Accept != nil:
+		return k.changeAccept(ch.Verb, ch.Accept)
 	}
 	return k.writeSysctl(*ch.Sysctl)
 }

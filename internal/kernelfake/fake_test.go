@@ -5,6 +5,7 @@ import (
 
 	"github.com/viarule/viarule/internal/kernelfake"
 	"github.com/viarule/viarule/internal/kerneltest"
+	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/netstate/netstatetest"
 )
 
@@ -20,6 +21,14 @@ func TestContract(t *testing.T) {
 	kerneltest.Run(t, kerneltest.Options{
 		Open:       func(t *testing.T) kerneltest.Kernel { return open(t) },
 		DeleteLink: func(_ *testing.T, k kerneltest.Kernel, name string) { k.(*kernelfake.Kernel).LinkGone(name) },
-		Release:    kerneltest.Release{Major: 6, Minor: 18},
+		Forward: func(t *testing.T, k kerneltest.Kernel) {
+			s, err := netstate.ParseState(kerneltest.ForwardFixture)
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.(*kernelfake.Kernel).SetForward(s.Forward)
+			k.(*kernelfake.Kernel).SetOtherChains(netstate.NftName{Family: "inet", Table: "foreign", Chain: "coming"})
+		},
+		Release: kerneltest.Release{Major: 6, Minor: 18},
 	})
 }

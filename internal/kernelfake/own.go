@@ -13,7 +13,7 @@ import (
 )
 
 // alone says whether kernel.Conn writes a change by itself.
-func alone(ch *netstate.Change) bool { return ch.Link != nil || ch.Nft != nil }
+func alone(ch *netstate.Change) bool { return ch.Link != nil || ch.Nft != nil || ch.Accept != nil }
 
 // ofPort says whether a change is one of a port, of which the link is somebody else's.
 func ofPort(l *netstate.Link, verb netstate.Verb) bool {
@@ -131,8 +131,8 @@ func (k *Kernel) changeNft(verb netstate.Verb, t netstate.NftTable) error {
 }
 
 // putNft refuses what a kernel does: a table that leads to chains or maps that are
-// not there, intervals that are none or overlap, hooks that there are not, and
-// chains that lead back to themselves.
+// not there, intervals that are none or overlap, hooks that there are not,
+// chains that lead back to themselves, and masquerading where it is not possible.
 func (k *Kernel) putNft(t netstate.NftTable) error {
 	p := nftTable{chains: map[string]*netstate.NftChain{}, maps: map[string]*netstate.NftMap{}}
 	for i := range t.Chains {
@@ -154,6 +154,11 @@ func (k *Kernel) putNft(t netstate.NftTable) error {
 	for name := range p.chains {
 		if p.loops(name, nil) {
 			return unix.ELOOP
+		}
+	}
+	for _, c := range p.chains {
+		if c.Hook != (netstate.NftHook{}) && (c.Hook.Type != "nat" || c.Hook.Hook != "postrouting") && p.masquerades(c.Name) {
+			return unix.EOPNOTSUPP // nft_masq_validate
 		}
 	}
 	k.nft[t.Name] = netstate.CanonicalNft(t)
@@ -186,8 +191,10 @@ func (p *nftTable) checkChain(c *netstate.NftChain) error {
 		switch {
 		case !slices.Contains([]string{"prerouting", "input", "forward", "output", "postrouting"}, h.Hook):
 			return fmt.Errorf("chain %s: no hook %q: %w", c.Name, h.Hook, unix.EINVAL)
-		case h.Type == "route" && h.Hook != "output":
+		case h.Type == "route" && h.Hook != "output", h.Type == "nat" && h.Hook == "forward":
 			return unix.EOPNOTSUPP
+		case h.Type == "nat" && h.Priority <= priorityConntrack:
+			return unix.EOPNOTSUPP // nft_chain_parse_hook
 		}
 	}
 	for _, r := range c.Rules {
@@ -204,7 +211,25 @@ func (p *nftTable) checkChain(c *netstate.NftChain) error {
 }
 
 func looksUp(s netstate.NftStmt) bool {
-	return s.Op == netstate.NftDAddrMap || s.Op == netstate.NftOrigMap
+	return s.Op == netstate.NftDAddrMap || s.Op == netstate.NftSAddrMap || s.Op == netstate.NftOrigMap
+}
+
+// priorityConntrack is NF_IP_PRI_CONNTRACK: what comes before cannot translate.
+const priorityConntrack = -200
+
+// masquerades says whether a chain, or one that it leads to, translates addresses.
+// putNft has seen that there are no loops.
+func (p *nftTable) masquerades(name string) bool {
+	for _, r := range p.chains[name].Rules {
+		for _, s := range r {
+			switch {
+			case s.Op == netstate.NftMasquerade, s.Op == netstate.NftJump && p.masquerades(s.Name),
+				looksUp(s) && slices.ContainsFunc(p.leadsTo(s.Name), p.masquerades):
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // loops says whether a chain leads back to itself or to one on the way to it.

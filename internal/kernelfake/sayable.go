@@ -30,6 +30,8 @@ func (k *Kernel) sayable(ch *netstate.Change) error {
 		return k.sayableAddr(ch.Addr)
 	case ch.Nft != nil:
 		return sayableNft(ch.Nft, ch.Verb)
+	case ch.Accept != nil:
+		return sayableAccept(ch.Accept, ch.Verb)
 	case ch.Verb != netstate.Replace:
 		return fmt.Errorf("sysctl %s: it can only be replaced: %w", ch.Sysctl.Key, unix.EINVAL)
 	}

@@ -42,6 +42,8 @@ type Options struct {
 	Open func(t *testing.T) Kernel
 	// DeleteLink removes a link of a namespace that Open made.
 	DeleteLink func(t *testing.T, k Kernel, name string)
+	// Forward adds what ForwardFixture says to a namespace that Open made.
+	Forward func(t *testing.T, k Kernel)
 	// NoVRF says that the namespace's kernel has no VRFs.
 	NoVRF bool
 	// Release is what the namespace's kernel is, or imitates.
@@ -75,6 +77,7 @@ func Run(t *testing.T, o Options) {
 	t.Run("ports", o.ports)
 	t.Run("addresses", o.addresses)
 	t.Run("own nftables", o.ownNft)
+	t.Run("accepts in chains of others", o.accepts)
 	t.Run("one apply of everything", o.everything)
 	t.Run("batches", o.batches)
 	t.Run("malformed", o.malformed)

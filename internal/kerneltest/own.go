@@ -285,6 +285,20 @@ func (o Options) ownNft(t *testing.T) {
 		{"a loop", func(t *netstate.NftTable) {
 			t.Chains[1].Rules = []netstate.NftRule{{{Op: netstate.NftJump, Name: "by-address"}}}
 		}, 0},
+		{"masquerading in a chain of type filter", func(t *netstate.NftTable) {
+			t.Chains[2].Hook.Hook = "postrouting"
+			t.Chains[2].Rules = []netstate.NftRule{{{Op: netstate.NftMasquerade}}}
+		}, 0},
+		{"masquerading by way of a map, before packets are routed", func(t *netstate.NftTable) {
+			t.Chains[1].Rules = []netstate.NftRule{{{Op: netstate.NftMasquerade}}}
+			t.Chains[2].Hook = netstate.NftHook{Type: "nat", Hook: "prerouting", Priority: netstate.NftDstNAT}
+		}, 0},
+		{"a chain of type nat at forward", func(t *netstate.NftTable) {
+			t.Chains[2].Hook = netstate.NftHook{Type: "nat", Hook: "forward", Priority: netstate.NftSrcNAT}
+		}, 0},
+		{"a chain of type nat before connections are tracked", func(t *netstate.NftTable) {
+			t.Chains[2].Hook = netstate.NftHook{Type: "nat", Hook: "postrouting", Priority: -200}
+		}, 0},
 	} {
 		t.Run(c.name+" is refused, and the old one stays", func(t *testing.T) {
 			k := o.Open(t)

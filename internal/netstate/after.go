@@ -7,12 +7,12 @@ import (
 
 // After gives the state that changes lead to: rules go behind those of their
 // priority, a replaced route keeps its place, tables of nftables are put or taken
-// away as a whole. A change that does not fit (a delete of what is not there) does
+// away as a whole, an accept goes to the end of its chain. A change that does not fit (a delete of what is not there) does
 // nothing, nor does one of a port or an address. Sysctls are no part of a State; see AfterSysctls. Neither argument is
 // changed.
 func After(s State, changes []*Change) State {
 	out := s
-	out.Nexthops = slices.Clone(s.Nexthops)
+	out.Nexthops, out.Forward = slices.Clone(s.Nexthops), slices.Clone(s.Forward)
 	rules := newRuleSet(s.Rules)
 	routes := newRouteSet(s.Routes)
 	for _, c := range changes {
@@ -29,6 +29,8 @@ func After(s State, changes []*Change) State {
 				out.Nft = append(out.Nft, *c.Nft)
 				slices.SortFunc(out.Nft, func(a, b NftTable) int { return cmp.Compare(a.Name, b.Name) })
 			}
+		case c.Accept != nil:
+			changeForward(out.Forward, c.Verb, c.Accept)
 		case c.Link != nil && c.Verb == Delete:
 			on := func(dev string) bool { return dev == c.Link.Name }
 			routes.linkGone(on)

@@ -32,6 +32,9 @@ const (
 //
 // An Nft table is put in the place of what has its name, in one transaction
 // (Replace), or removed (Delete).
+//
+// An Accept is appended to its chain (Add), or the last rule there that is it, comment
+// and all, is removed (Delete). Neither touches any other rule.
 type Change struct {
 	Verb    Verb
 	Rule    *Rule
@@ -41,12 +44,13 @@ type Change struct {
 	Link    *Link
 	Addr    *Addr
 	Nft     *NftTable
+	Accept  *Accept
 }
 
 // Objects counts the pointers that are set: of a change that is well formed, one.
 func (c *Change) Objects() int {
 	n := 0
-	for _, set := range [...]bool{c.Rule != nil, c.Route != nil, c.Nexthop != nil, c.Sysctl != nil, c.Link != nil, c.Addr != nil, c.Nft != nil} {
+	for _, set := range [...]bool{c.Rule != nil, c.Route != nil, c.Nexthop != nil, c.Sysctl != nil, c.Link != nil, c.Addr != nil, c.Nft != nil, c.Accept != nil} {
 		if set {
 			n++
 		}

@@ -53,7 +53,7 @@ type NftChain struct {
 // NftHook is where a base chain sees packets; the zero value is none. The policy
 // of all is accept.
 type NftHook struct {
-	Type     string // filter, nat, or route: a changed mark has the packet routed again
+	Type     string // filter; route: a changed mark has the packet routed again; nat: a connection's first packet only
 	Hook     string // prerouting, input, forward, output, postrouting
 	Priority int32
 }
@@ -93,6 +93,7 @@ const (
 	NftIIFName                  // iifname "Link"
 	NftNotIIF                   // iifname != "Link"
 	NftDAddrMap                 // ip daddr vmap @Name, or ip6
+	NftSAddrMap                 // ip saddr vmap @Name, or ip6
 	NftOrigMap                  // ct original ip daddr vmap @Name, or ip6: where the connection's first packet went
 	NftOriginal                 // ct direction original
 	NftReply                    // ct direction reply
@@ -103,14 +104,21 @@ const (
 	NftSetCtMark                // ct mark set ct mark and ^Mask or Value
 	NftSetMark                  // meta mark set meta mark and ^Mask or Value
 	NftFibMissing               // fib saddr . mark . iif oif missing: no way back by the link
+	NftMasquerade               // masquerade: the connection leaves with an address of the link
 	NftJump                     // jump Name
 	NftReturn                   // return
 	NftDrop                     // drop
-	NftIIFPrefix                // iifname "Link*"
+	NftOIFName                  // oifname "Link"
+	NftNotOIF                   // oifname != "Link"
+	NftIIFPrefix                // iifname "Link*": the name begins so
+	NftOIFPrefix                // oifname "Link*"
+	NftAccept                   // accept
+	NftReject                   // reject, with whatever answer
+	NftGoto                     // goto Name
+	NftCtState                  // ct state established,related: one of the bits of Mark.Mask
 	NftIIFMap                   // iifname vmap @Name
 	NftDAddr                    // ip daddr Prefix, or ip6
 	NftFibUnmarked              // fib saddr . iif oif missing: as NftFibMissing, but for a packet without a mark
-	NftMasquerade               // masquerade
 )
 
 // Equal says whether the two tables are the same to the last statement.

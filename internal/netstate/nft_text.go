@@ -117,11 +117,21 @@ func (s NftStmt) String() string {
 	}
 	switch s.Op {
 	case NftIIFName:
-		return "iifname " + strconv.Quote(s.Link)
+		return "iifname " + quoteLink(s.Link)
 	case NftNotIIF:
-		return "iifname != " + strconv.Quote(s.Link)
+		return "iifname != " + quoteLink(s.Link)
+	case NftOIFName:
+		return "oifname " + quoteLink(s.Link)
+	case NftNotOIF:
+		return "oifname != " + quoteLink(s.Link)
+	case NftIIFPrefix:
+		return "iifname " + strconv.Quote(s.Link+"*")
+	case NftOIFPrefix:
+		return "oifname " + strconv.Quote(s.Link+"*")
 	case NftDAddrMap:
 		return ip + " daddr vmap " + word("@"+s.Name)
+	case NftSAddrMap:
+		return ip + " saddr vmap " + word("@"+s.Name)
 	case NftOrigMap:
 		return "ct original " + ip + " daddr vmap " + word("@"+s.Name)
 	case NftOriginal:
@@ -149,14 +159,22 @@ func (s NftStmt) String() string {
 			return "meta nfproto ipv6 " + fib
 		}
 		return fib
+	case NftMasquerade:
+		return "masquerade"
 	case NftJump:
 		return "jump " + word(s.Name)
 	case NftReturn:
 		return "return"
 	case NftDrop:
 		return "drop"
-	case NftIIFPrefix:
-		return "iifname " + strconv.Quote(s.Link+"*")
+	case NftAccept:
+		return "accept"
+	case NftReject:
+		return "reject"
+	case NftGoto:
+		return "goto " + word(s.Name)
+	case NftCtState:
+		return "ct state " + ctStateText(s.Mark.Mask)
 	case NftIIFMap:
 		return "iifname vmap " + word("@"+s.Name)
 	case NftDAddr:
@@ -166,11 +184,18 @@ func (s NftStmt) String() string {
 		return ip + " daddr " + s.Prefix.String()
 	case NftFibUnmarked:
 		return "fib saddr . iif oif missing"
-	case NftMasquerade:
-		return "masquerade"
 	}
 	name, attrs, _ := strings.Cut(s.Unknown, "\x00")
 	return "unknown " + word(name) + " " + hex.EncodeToString([]byte(attrs)) + "."
+}
+
+// quoteLink quotes the whole name of a link. A * at its end would stand for any end,
+// so nft wants it escaped.
+func quoteLink(name string) string {
+	if rest, ok := strings.CutSuffix(name, "*"); ok {
+		name = rest + "\\*"
+	}
+	return strconv.Quote(name)
 }
 
 // word quotes a name that would not read back as one word: the kernel takes any.
@@ -319,23 +344,26 @@ func (p *parser) nftRule() NftRule {
 func (p *parser) nftStmt(w string) NftStmt {
 	switch w {
 	case "iifname":
-		if p.accept("!=") {
-			return NftStmt{Op: NftNotIIF, Link: p.arg(w)}
-		}
 		if p.accept("vmap") {
 			return NftStmt{Op: NftIIFMap, Name: p.nftMapName()}
 		}
-		link := p.arg(w)
-		if prefix, ok := strings.CutSuffix(link, "*"); ok {
-			return NftStmt{Op: NftIIFPrefix, Link: prefix}
-		}
-		return NftStmt{Op: NftIIFName, Link: link}
+		return p.nftLink(w, NftIIFName, NftNotIIF, NftIIFPrefix)
+	case "oifname":
+		return p.nftLink(w, NftOIFName, NftNotOIF, NftOIFPrefix)
 	case "ip", "ip6":
+		if p.accept("saddr") {
+			return p.nftMap(NftSAddrMap, w)
+		}
+		p.expect("daddr")
 		return p.nftDAddr(w)
 	case "ct":
 		switch {
+		case p.accept("state"):
+			return NftStmt{Op: NftCtState, Mark: Mark{Mask: p.ctState()}}
 		case p.accept("original"):
-			return p.nftMap(NftOrigMap, p.arg("original"))
+			ip := p.arg("original")
+			p.expect("daddr")
+			return p.nftMap(NftOrigMap, ip)
 		case p.accept("direction"):
 			if p.accept("original") {
 				return NftStmt{Op: NftOriginal}
@@ -365,6 +393,12 @@ func (p *parser) nftStmt(w string) NftStmt {
 		return NftStmt{Op: NftReturn}
 	case "drop":
 		return NftStmt{Op: NftDrop}
+	case "accept":
+		return NftStmt{Op: NftAccept}
+	case "reject":
+		return NftStmt{Op: NftReject}
+	case "goto":
+		return NftStmt{Op: NftGoto, Name: p.arg(w)}
 	case "unknown":
 		name := p.arg(w)
 		attrs, err := hex.DecodeString(strings.TrimSuffix(p.arg(w), "."))
@@ -377,6 +411,27 @@ func (p *parser) nftStmt(w string) NftStmt {
 	return NftStmt{}
 }
 
+// nftLink reads a comparison with a link's name, behind which name it is of.
+func (p *parser) nftLink(of string, equal, differs, begins NftOp) NftStmt {
+	op := equal
+	if p.accept("!=") {
+		op = differs
+	}
+	name := p.arg(of)
+	rest, star := strings.CutSuffix(name, "*")
+	whole, escaped := strings.CutSuffix(rest, "\\")
+	switch {
+	case star && escaped:
+		name = whole + "*"
+	case star && op == differs:
+		p.failf("%s != %q: not a whole name", of, name)
+	case star:
+		op, name = begins, rest
+	}
+	return NftStmt{Op: op, Link: name}
+}
+
+// nftMap reads `vmap @NAME`, behind the address that is looked up.
 func (p *parser) nftMap(op NftOp, ip string) NftStmt {
 	s := NftStmt{Op: op, Family: IPv4}
 	if ip == "ip6" {
@@ -384,7 +439,6 @@ func (p *parser) nftMap(op NftOp, ip string) NftStmt {
 	} else if ip != "ip" && p.err == nil {
 		p.failf("%q is not ip or ip6", ip)
 	}
-	p.expect("daddr")
 	p.expect("vmap")
 	s.Name = p.nftMapName()
 	return s
@@ -398,15 +452,14 @@ func (p *parser) nftMapName() string {
 	return name
 }
 
-// nftDAddr reads what stands behind `ip` or `ip6`.
+// nftDAddr reads what stands behind `ip daddr` or `ip6 daddr`.
 func (p *parser) nftDAddr(ip string) NftStmt {
+	if p.peek() == "vmap" {
+		return p.nftMap(NftDAddrMap, ip)
+	}
 	f := IPv4
 	if ip == "ip6" {
 		f = IPv6
-	}
-	p.expect("daddr")
-	if p.accept("vmap") {
-		return NftStmt{Op: NftDAddrMap, Family: f, Name: p.nftMapName()}
 	}
 	return NftStmt{Op: NftDAddr, Prefix: p.toPrefix("daddr", p.arg("daddr"), f)}
 }

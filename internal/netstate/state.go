@@ -89,5 +89,6 @@ type State struct {
 	Rules    []Rule
 	Routes   []Route
 	Nexthops []Nexthop
-	Nft      []NftTable // viarule's own, sorted by name
+	Nft      []NftTable     // viarule's own, sorted by name
+	Forward  []ForwardChain // of others, sorted by name
 }

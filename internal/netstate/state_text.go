@@ -81,6 +81,8 @@ func (c *Change) append(b []byte, n Names) []byte {
 		return c.Addr.append(b)
 	case c.Nft != nil:
 		return append(b, "nft table inet "+c.Nft.Name...)
+	case c.Accept != nil:
+		return c.Accept.append(b)
 	}
 	return append(b, "nothing"...)
 }
@@ -131,8 +133,11 @@ func (p *parser) change() Change {
 	case "addr":
 		a := p.address()
 		c.Addr = &a
+	case "accept":
+		a := p.forwardAccept()
+		c.Accept = &a
 	default:
-		p.failf("%q is not rule, route, nexthop, sysctl, link or addr", k)
+		p.failf("%q is not rule, route, nexthop, sysctl, link, addr or accept", k)
 	}
 	if c.Verb == Append && c.Route == nil {
 		p.failf("only a route can be appended (&)")
@@ -167,6 +172,9 @@ func (s State) AppendText(b []byte) ([]byte, error) {
 	}
 	for i := range s.Nft {
 		b = s.Nft[i].appendLines(b)
+	}
+	for i := range s.Forward {
+		b = s.Forward[i].appendLines(b)
 	}
 	return b, nil
 }
@@ -213,9 +221,11 @@ func (p *parser) object(s *State) {
 		s.Nexthops = append(s.Nexthops, p.nexthop())
 	case "nft":
 		p.nft(s)
+	case "forward":
+		p.forward(s)
 	default:
 		p.kind = "state"
-		p.fail(errors.New("a line begins with link, addr, rule, route, nexthop or nft"))
+		p.fail(errors.New("a line begins with link, addr, rule, route, nexthop, nft or forward"))
 	}
 }
 

@@ -8,6 +8,18 @@ type Surroundings struct {
 	Chains []NftName // of all nftables tables but viarule's; iptables-nft's too
 	Legacy []string  // the tables of the old iptables that are in use: "nat", "mangle"
 	IPVS   bool      // IPVS has services in this namespace
+	// LegacyForward is the chain FORWARD of the old iptables' table filter, of each
+	// family in which that table is in use.
+	LegacyForward []LegacyForward
+}
+
+// LegacyForward is the chain FORWARD of the old iptables' table filter, which is read
+// as far as it matters, and never changed.
+type LegacyForward struct {
+	Family  Family
+	Known   bool     // it could be read
+	Drop    bool     // its policy is not ACCEPT
+	In, Out []string // "via*": what it accepts by nothing but the name of the link
 }
 
 // NftName names a chain of a table, or with an empty Chain a table without any.

@@ -142,7 +142,7 @@ func TestParseErrors(t *testing.T) {
 		{"route default nexthop dev b weight 257 table 7", "weight: more than 256"},
 		{"addr 10.0.0.1/8", "no dev"},
 		{"nexthop 1 group 1,2,3", `group: "1,2,3" is not ID or ID,WEIGHT`},
-		{"sysctl a = 1", "a line begins with link, addr, rule, route, nexthop or nft"},
+		{"sysctl a = 1", "a line begins with link, addr, rule, route, nexthop, nft or forward"},
 	} {
 		_, err := netstate.ParseState(c.text)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -154,7 +154,7 @@ func TestParseErrors(t *testing.T) {
 		{"+ sysctl a = 1", "a sysctl can only be replaced"},
 		{"~ sysctl a 1", `"1" where "=" should be`},
 		{"+ addr 10.0.0.1", "no dev"},
-		{"+ table 7", `"table" is not rule, route, nexthop, sysctl, link or addr`},
+		{"+ table 7", `"table" is not rule, route, nexthop, sysctl, link, addr or accept`},
 	} {
 		_, err := netstate.ParseChange(c.text)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -126,6 +126,15 @@ func (p Policy) Nexthop(h *netstate.Nexthop) Class {
 	return Ours
 }
 
+// Accept classifies a rule of its shape in a forward chain of somebody else's: the
+// comment is the mark.
+func Accept(a *netstate.Accept) Class {
+	if a.Check() != nil {
+		return Foreign
+	}
+	return Ours
+}
+
 // NexthopInUse returns a route or a group that is not ours and names the next
 // hop object, or "" where there is none. The kernel deletes the routes together
 // with the object, so while there is one the object must stay.

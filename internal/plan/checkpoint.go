@@ -33,6 +33,10 @@ func (cp Checkpoint) MarshalText() ([]byte, error) {
 		b, _ = v.AppendText(append(b, restored...))
 		b = append(b, '\n')
 	}
+	for _, a := range cp.Accepts {
+		b, _ = a.AppendText(b)
+		b = append(b, '\n')
+	}
 	s := netstate.State{Links: cp.Links, Rules: cp.Rules, Routes: cp.Routes}
 	if cp.Nft != nil {
 		s.Nft = []netstate.NftTable{*cp.Nft}
@@ -76,11 +80,19 @@ func parseCheckpoint(text []byte) (Checkpoint, error) {
 		}
 		*list, body = append(*list, v), rest
 	}
+	for bytes.HasPrefix(body, []byte("accept ")) {
+		line, rest, _ := bytes.Cut(body, []byte("\n"))
+		a, err := netstate.ParseAccept(string(line))
+		if err != nil {
+			return cp, err
+		}
+		cp.Accepts, body = append(cp.Accepts, a), rest
+	}
 	s, err := netstate.ParseState(string(body))
 	if err != nil {
 		return cp, err
 	}
-	if len(s.Addrs)+len(s.Nexthops) > 0 || len(s.Nft) > 1 {
+	if len(s.Addrs)+len(s.Nexthops)+len(s.Forward) > 0 || len(s.Nft) > 1 {
 		return cp, errors.New("it names objects that no plan changes")
 	}
 	cp.Links, cp.Rules, cp.Routes = s.Links, s.Rules, s.Routes

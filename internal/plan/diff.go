@@ -30,6 +30,13 @@ func Diff(in Input) Plan {
 	if in.Want.Nft != nil || !in.Spare.Nft {
 		diffNft(&p, &s, in.Want.Nft, in.Have.Nft, in.Prune || in.Recorded.Nft)
 	}
+	diffAccepts(&p, &s, in.Want.Accepts, in.Have.Forward,
+		func(object string) bool { return in.Prune || in.Recorded.Objects[object] },
+		func(object string) bool { return in.Spare.Objects[object] })
+	for i := range in.Want.Blocked {
+		b := &in.Want.Blocked[i]
+		p.Blocked = append(p.Blocked, Finding{Text: b.Object, What: b.What, Origin: b.Origin})
+	}
 	p.Ops = s.list()
 	// What is spared has an owner: to call it an orphan would invite to remove it.
 	p.Orphans = slices.DeleteFunc(p.Orphans, func(f Finding) bool {

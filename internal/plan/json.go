@@ -17,12 +17,13 @@ type (
 		Trees     []jsonTree    `json:"trees"`
 		Satisfied []jsonFinding `json:"satisfied"`
 		Conflicts []jsonFinding `json:"conflicts"`
+		Blocked   []jsonFinding `json:"blocked"`
 		Orphans   []jsonFinding `json:"orphans"`
 		Counts    jsonCounts    `json:"counts"`
 	}
 	jsonOp struct {
 		Verb     string      `json:"verb"` // add, replace, delete
-		Kind     string      `json:"kind"` // rule, route, nexthop, sysctl, link, nft
+		Kind     string      `json:"kind"` // rule, route, nexthop, sysctl, link, nft, accept
 		Object   string      `json:"object"`
 		Before   string      `json:"before,omitempty"` // what a replace overwrites
 		Reason   string      `json:"reason"`
@@ -68,13 +69,14 @@ type (
 )
 
 // MarshalJSON writes the plan with stable field names: ops in order, trees,
-// satisfied, conflicts, orphans and counts. Lists are never null.
+// satisfied, conflicts, blocked, orphans and counts. Lists are never null.
 func (p Plan) MarshalJSON() ([]byte, error) {
 	out := jsonPlan{
 		Ops:       make([]jsonOp, len(p.Ops)),
 		Trees:     make([]jsonTree, len(p.Trees())),
 		Satisfied: jsonFindings(p.Satisfied),
 		Conflicts: jsonFindings(p.Conflicts),
+		Blocked:   jsonFindings(p.Blocked),
 		Orphans:   jsonFindings(p.Orphans),
 	}
 	for i := range p.Ops {
@@ -110,6 +112,8 @@ func (p Plan) MarshalJSON() ([]byte, error) {
 			for _, o := range op.Origins {
 				j.Origins = append(j.Origins, jsonOriginOf(o))
 			}
+		case op.Accept != nil:
+			j.Kind, j.Object = "accept", op.Accept.String()
 		default:
 			return nil, fmt.Errorf("write a plan as JSON: op %d has no object", i)
 		}
@@ -144,6 +148,10 @@ func jsonFindings(list []Finding) []jsonFinding {
 			j.Kind, j.Object = "link", LinkText(f.Link, nil)
 		case f.Nft != nil:
 			j.Kind, j.Object = "nft", "table inet "+f.Nft.Name
+		case f.Accept != nil:
+			j.Kind, j.Object = "accept", f.Accept.String()
+		case f.Route == nil:
+			j.Kind, j.Object = "foreign", f.Text
 		default:
 			j.Kind, j.Object = "route", f.Route.String()
 		}

@@ -73,6 +73,7 @@ type Plan struct {
 	Ops       []Op
 	Satisfied []Finding // wanted, and provided by a foreign object: left as it is
 	Conflicts []Finding // wanted, but a foreign object stands in the way
+	Blocked   []Finding // wanted, and made where need be, but of no use while a foreign object stands as it does
 	Orphans   []Finding // ours by mark, but no record says whose
 
 	trees  []TreeChange // what Trees returns
@@ -96,6 +97,8 @@ type Finding struct {
 	Route  *netstate.Route
 	Link   *netstate.Link
 	Nft    *netstate.NftTable
+	Accept *netstate.Accept
+	Text   string         // of what is none of these, in words
 	Origin desired.Origin // of the wanted object; Object is nil for orphans
 	What   string         // one sentence for a person
 }
@@ -111,8 +114,10 @@ func (f *Finding) Object(n netstate.Names) string {
 		return LinkText(f.Link, n)
 	case f.Nft != nil:
 		return NftName(f.Nft)
+	case f.Accept != nil:
+		return f.Accept.String()
 	}
-	return "?"
+	return f.Text
 }
 
 // Empty says whether there is nothing to write.
@@ -148,4 +153,6 @@ type Recorded struct {
 	Routes map[netstate.RouteKey]bool
 	Links  map[string]bool // by name
 	Nft    bool            // the table of objects
+	// Objects are those themselves, as KIND/NAME: an accept names its own.
+	Objects map[string]bool
 }

@@ -11,6 +11,7 @@ import (
 const (
 	stageLinksAway        = 1 + iota // links that must make way for the new ones
 	stageLinks                       // routes go by them, and they have sysctls
+	stageAccepts                     // what the routes bring passes the chains of others
 	stageLinkRoutes                  // a gateway must be on a link when a route by it is added
 	stageGatewayRoutes               // and a table is filled before a rule looks it up
 	stageEnds                        // the nop that a tree ends in, so that its gate finds it
@@ -25,6 +26,7 @@ const (
 	stageOldEnds                     // the nop that they jumped to
 	stageOldGatewayRoutes            // nothing looks the tables up any more
 	stageOldLinkRoutes               // and nothing goes by a gateway on these links
+	stageOldAccepts                  // nothing gets there any more
 	stageRestore                     // sysctls that nobody wants any more: what needed them is gone
 	stageOldLinks                    // they would take all that is on them along
 	numStages

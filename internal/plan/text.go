@@ -53,6 +53,7 @@ func (p *Plan) WriteText(w io.Writer, style Style) error {
 	}
 	t.findings("satisfied: a foreign object provides it, and stays as it is", '=', p.Satisfied)
 	t.findings("conflicts: a foreign object is in the way, and stays as it is", '!', p.Conflicts)
+	t.findings("blocked: of no use while somebody else's object stands as it does", '!', p.Blocked)
 	t.findings("orphans: made by viarule, but not known to whom they belong", '?', p.Orphans)
 	b.WriteString(p.Summary())
 	b.WriteByte('\n')
@@ -70,8 +71,11 @@ func (p *Plan) Summary() string {
 		add, change, remove := p.counts()
 		fmt.Fprintf(&b, "%d to add, %d to change, %d to remove", add, change, remove)
 	}
-	if !p.Empty() || len(p.Satisfied)+len(p.Conflicts)+len(p.Orphans) > 0 {
+	if !p.Empty() || len(p.Satisfied)+len(p.Conflicts)+len(p.Blocked)+len(p.Orphans) > 0 {
 		fmt.Fprintf(&b, "; %d satisfied, %s", len(p.Satisfied), plural(len(p.Conflicts), "conflict"))
+	}
+	if n := len(p.Blocked); n > 0 {
+		fmt.Fprintf(&b, ", %d blocked", n)
 	}
 	if n := len(p.Orphans); n > 0 {
 		fmt.Fprintf(&b, ", %s", plural(n, "orphan"))
@@ -120,6 +124,8 @@ func heading(stage int) string {
 	switch {
 	case stage <= stageLinks:
 		return "links"
+	case stage == stageAccepts:
+		return "forward chains of others"
 	case stage <= stageGatewayRoutes:
 		return "routes"
 	case stage <= stageOpen:
@@ -132,6 +138,8 @@ func heading(stage int) string {
 		return "old rules"
 	case stage <= stageOldLinkRoutes:
 		return "old routes"
+	case stage == stageOldAccepts:
+		return "forward chains of others, no more"
 	case stage == stageRestore:
 		return "old sysctls"
 	}

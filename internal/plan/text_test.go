@@ -113,8 +113,8 @@ func TestJSON(t *testing.T) {
 					Line             int
 				}
 			}
-			Trees                         []struct{}
-			Satisfied, Conflicts, Orphans []struct {
+			Trees                                  []struct{}
+			Satisfied, Conflicts, Blocked, Orphans []struct {
 				Kind, Object, What string
 				Origin             any
 			}
@@ -139,7 +139,7 @@ func TestJSON(t *testing.T) {
 		t.Errorf("counts are %v", got.Plan.Counts)
 	}
 	empty, err := json.Marshal(Plan{})
-	if want := `{"ops":[],"trees":[],"satisfied":[],"conflicts":[],"orphans":[],"counts":{"add":0,"change":0,"remove":0}}`; err != nil || string(empty) != want {
+	if want := `{"ops":[],"trees":[],"satisfied":[],"conflicts":[],"blocked":[],"orphans":[],"counts":{"add":0,"change":0,"remove":0}}`; err != nil || string(empty) != want {
 		t.Errorf("an empty plan is %s, %v", empty, err)
 	}
 }

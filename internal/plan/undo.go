@@ -9,8 +9,8 @@ import (
 	"github.com/viarule/viarule/internal/netstate"
 )
 
-// Checkpoint is what a plan may change, as it was before: every rule, route, link
-// and table of nftables that is ours by mark, every foreign rule and route that
+// Checkpoint is what a plan may change, as it was before: every rule, route, link,
+// table of nftables and accept that is ours by mark, every foreign rule and route that
 // the plan takes over, and the old values of its sysctls. Undo leads back to it
 // from wherever the plan stopped.
 type Checkpoint struct {
@@ -18,6 +18,9 @@ type Checkpoint struct {
 	Routes []netstate.Route
 	Links  []netstate.Link    // what viarule gave to each
 	Nft    *netstate.NftTable // nil: there was none
+	// Accepts are those of ours in chains of others. One whose chain has gone needs no
+	// putting back.
+	Accepts []netstate.Accept
 	// Sysctls are those to which the plan gives new values. The undo puts the old
 	// ones back when what needs the new ones is gone, as a plan does.
 	Sysctls []netstate.Sysctl
@@ -67,7 +70,7 @@ func (p *Plan) Checkpoint(have netstate.State, sysctls map[string]string) Checkp
 			cp.Links = append(cp.Links, *madeLink(l))
 		}
 	}
-	cp.Nft = nftTable(have.Nft)
+	cp.Nft, cp.Accepts = nftTable(have.Nft), ownAccepts(have.Forward)
 	for i := len(have.Rules) - 1; i >= 0; i-- {
 		// Of equal foreign rules a plan takes the last.
 		r := &have.Rules[i]
@@ -128,6 +131,7 @@ func Undo(cp Checkpoint, have netstate.State, sysctls map[string]string) Plan {
 		return apartSpans(shapes(own))
 	})
 	undoNft(&p, &s, cp.Nft, have.Nft)
+	undoAccepts(&p, &s, cp.Accepts, have.Forward)
 	for i := range cp.Restored {
 		setSysctl(&s, stageSysctls, &cp.Restored[i], sysctls, away, Op{})
 	}

@@ -198,6 +198,8 @@ type Claims struct {
 	Routes map[netstate.RouteKey]bool
 	Links  map[string]bool
 	Nft    bool // the table of nftables
+	// Objects are those themselves.
+	Objects map[spec.Ref]bool
 }
 
 // Claims returns the union of what stands for the objects that are wanted, for
@@ -215,8 +217,9 @@ func (n Namespace) Claims() (Claims, error) {
 		}
 		// A damaged index must not make a large map.
 		rules, routes = min(rules, 1<<20), min(routes, 1<<20)
-		c = Claims{Rules: make(map[netstate.Rule]bool, rules), Routes: make(map[netstate.RouteKey]bool, routes), Links: map[string]bool{}}
+		c = Claims{Rules: make(map[netstate.Rule]bool, rules), Routes: make(map[netstate.RouteKey]bool, routes), Links: map[string]bool{}, Objects: map[spec.Ref]bool{}}
 		for _, e := range entries {
+			c.Objects[e.ref()] = true
 			for _, name := range e.Links {
 				c.Links[name] = true
 			}

@@ -1,5 +1,5 @@
 // Package sim works out a packet's whole way through a namespace: the input
-// checks, viarule's own nftables marks, the routing decision (package fib), the
+// checks, viarule's own nftables marks and masquerading, the routing decision (package fib), the
 // check of the source address, forwarding or delivery; and the way of the answer.
 // It sends nothing and asks nobody.
 //
@@ -10,7 +10,9 @@
 // # What it does not know
 //
 // Netfilter beyond viarule's own table: Answer.Filters names the tables of others,
-// which may still filter, translate or mark the packet. What replaces the kernel's
+// which may still filter, translate or mark the packet. Their forward chains are
+// followed as far as they look at links only: a policy that drops is told, and where a
+// rule that looks at more may accept what the chain else drops the verdict is Unknown. What replaces the kernel's
 // decisions altogether (programs by XDP and tc, IPsec policies, flowtables, bridge
 // netfilter) makes the verdict Unknown, and Answer.Otherwise says what would become
 // of the packet if it was let pass as it is. Who has joined a multicast group,

@@ -244,7 +244,7 @@ func (r *run) forward(d *fib.Decision, passed []Way, refused *Answer) {
 		r.drop(TimeExceeded, "its TTL of 1 ends here")
 		return
 	}
-	if !r.hook(Forward) {
+	if !r.hook(Forward) || !r.others() {
 		return
 	}
 	r.a.Verdict = Forwarded
@@ -253,7 +253,9 @@ func (r *run) forward(d *fib.Decision, passed []Way, refused *Answer) {
 
 // leaves looks at what sees packets behind the decision.
 func (r *run) leaves(ways []Way) {
-	r.hook(Postrouting)
+	if !r.hook(Postrouting) {
+		return
+	}
 	for _, way := range ways {
 		l := r.w.links[way.Dev]
 		if l == nil {

@@ -38,15 +38,43 @@ const maxJumps = 16
 // hook runs viarule's own chains of a hook; false where one of them drops.
 func (r *run) hook(h Hook) bool {
 	for _, c := range r.w.nft[string(h)] {
+		if c.Hook.Type == "nat" && r.c.Reply {
+			continue // only a connection's first packet is asked what it is translated to
+		}
 		before := r.p.Mark
 		if r.chain(c, 0) == drops {
 			r.drop(OwnFilter, "viarule's chain %s drops it: no way leads back by %s (reversePathFilter: Exempt)", c.Name, r.p.IIF)
 			return false
 		}
+		if r.masqueraded {
+			r.masqueraded = false
+			if !r.translate(h, c.Name) {
+				return false
+			}
+		}
 		if r.p.Mark != before {
 			r.step(h, "mark", "table inet "+netstate.NftTableObjects+" chain "+c.Name, func() string { return fmt.Sprintf("mark 0x%x, was 0x%x", r.p.Mark, before) })
 		}
 	}
+	return true
+}
+
+// translate gives the packet the source of the way that it takes; false where that
+// has none.
+func (r *run) translate(h Hook, chain string) bool {
+	in := "table inet " + netstate.NftTableObjects + " chain " + chain
+	ways := []*Way{&r.a.Way}
+	for i := range r.a.Ways {
+		ways = append(ways, &r.a.Ways[i])
+	}
+	for _, way := range ways {
+		way.Source = r.w.fib.Masquerade(way.Dev, way.Via, r.p.To)
+		if !way.Source.IsValid() {
+			r.drop(NoSource, "viarule's chain %s gives it an address of this host as its source, and there is none for %s (masquerade)", chain, way.Dev)
+			return false
+		}
+	}
+	r.step(h, "nat", in, func() string { return fmt.Sprintf("masquerade: by %s with the source %s", r.a.Dev, r.a.Source) })
 	return true
 }
 
@@ -82,12 +110,8 @@ func (r *run) rule(rule netstate.NftRule, depth int) (f fate, ended bool) {
 			r.p.Mark = r.p.Mark&^s.Mark.Mask | s.Mark.Value
 		case netstate.NftSetCtMark:
 			r.c.Mark = r.c.Mark&^s.Mark.Mask | s.Mark.Value
-		case netstate.NftDAddrMap, netstate.NftOrigMap:
-			to := r.p.To
-			if s.Op == netstate.NftOrigMap {
-				to = r.c.To
-			}
-			next := r.lookup(s, to)
+		case netstate.NftDAddrMap, netstate.NftSAddrMap, netstate.NftOrigMap:
+			next := r.lookup(s, r.lookedUp(s.Op))
 			if next == nil {
 				return goesOn, false
 			}
@@ -96,12 +120,17 @@ func (r *run) rule(rule netstate.NftRule, depth int) (f fate, ended bool) {
 			if next := r.w.chains[s.Name]; next != nil && r.chain(next, depth+1) == drops {
 				return drops, true
 			}
+		case netstate.NftMasquerade:
+			r.masqueraded = true
+			return goesOn, true
 		case netstate.NftReturn:
 			return goesOn, true
 		case netstate.NftDrop:
 			return drops, true
-		case netstate.NftUnknown:
-			r.doubt("a rule of table inet " + netstate.NftTableObjects + " has an expression that viarule does not know")
+		case netstate.NftUnknown,
+			// These viarule writes into chains of others only.
+			netstate.NftOIFName, netstate.NftNotOIF, netstate.NftIIFPrefix, netstate.NftOIFPrefix, netstate.NftAccept, netstate.NftReject, netstate.NftGoto, netstate.NftCtState:
+			r.doubt("a rule of table inet " + netstate.NftTableObjects + " has an expression that viarule does not write there")
 			return goesOn, false
 		default:
 			if !r.matches(s) {
@@ -110,6 +139,17 @@ func (r *run) rule(rule netstate.NftRule, depth int) (f fate, ended bool) {
 		}
 	}
 	return goesOn, false
+}
+
+// lookedUp is the address that a map is asked for.
+func (r *run) lookedUp(op netstate.NftOp) netip.Addr {
+	switch op {
+	case netstate.NftSAddrMap:
+		return r.p.From
+	case netstate.NftOrigMap:
+		return r.c.To
+	}
+	return r.p.To
 }
 
 func (r *run) matches(s *netstate.NftStmt) bool {

@@ -239,7 +239,7 @@ func TestAgainstPackets(t *testing.T) {
 			t.Errorf("no packet was %s: the test has become blind", v)
 		}
 	}
-	for _, c := range []sim.Cause{sim.NoRoute, sim.RejectRoute, sim.RejectRule, sim.ReverseFilter, sim.OwnSource, sim.Martian, sim.NotForwarding, sim.TimeExceeded} {
+	for _, c := range []sim.Cause{sim.NoRoute, sim.RejectRoute, sim.RejectRule, sim.ReverseFilter, sim.OwnSource, sim.Martian, sim.NotForwarding, sim.TimeExceeded, sim.NoSource} {
 		if seen[fmt.Sprint("cause ", c)] == 0 {
 			t.Errorf("no packet was dropped for the cause %d: the test has become blind", c)
 		}
@@ -306,7 +306,7 @@ func differs(a *sim.Answer, f fate) string {
 		if ways == nil {
 			ways = []sim.Way{a.Way}
 		}
-		if f.delivered || !slices.ContainsFunc(ways, func(w sim.Way) bool { return w.Dev == f.dev }) {
+		if f.delivered || !slices.ContainsFunc(ways, func(w sim.Way) bool { return w.Dev == f.dev && (w.Source == f.from || !w.Source.IsValid()) }) {
 			return fmt.Sprintf("forwarded by %v, the kernel %+v", ways, f)
 		}
 	}

@@ -33,6 +33,7 @@ type World struct {
 	nft     map[string][]*netstate.NftChain
 	chains  map[string]*netstate.NftChain
 	maps    map[string]*netstate.NftMap
+	forward []*netstate.ForwardChain // of others, by priority
 	filters []string
 }
 
@@ -66,6 +67,7 @@ func New(in *Input) *World {
 		w.realms = w.realms || r.Realms != 0 || r.Hop.Realms != 0
 	}
 	w.addNft()
+	w.addForward()
 	return w
 }
 
@@ -183,6 +185,8 @@ const (
 	NoIPv6              // disable_ipv6
 	OwnFilter           // viarule's own nftables table drops it (reversePathFilter: Exempt)
 	Refused             // the kernel refuses to send it (fib.Invalid)
+	ForeignFilter       // a forward chain of somebody else's drops it
+	NoSource            // viarule's own nftables table has no source for it (masquerade)
 	NotToAnyone         // no socket may have it: multicast and broadcast by a wrong link
 )
 
@@ -190,7 +194,7 @@ const (
 type Way struct {
 	Dev    string
 	Via    netip.Addr
-	Source netip.Addr // of a packet that is made here
+	Source netip.Addr // of a packet that is made here, or that viarule masquerades
 }
 
 // Answer is what becomes of a packet.
@@ -233,7 +237,7 @@ const (
 // Step is something on the packet's way that was looked at.
 type Step struct {
 	Hook    Hook
-	Kind    string // link, sysctl, address, rule, route, mark, filter, opaque
+	Kind    string // link, sysctl, address, rule, route, mark, nat, filter, opaque
 	Object  string // what was looked at, where Rule and Route do not say it
 	Result  string
 	Rule    *netstate.Rule
@@ -263,6 +267,8 @@ type run struct {
 	port   string // IPv6: by which the packet came into its VRF
 	doubts []string
 	a      Answer
+	// masqueraded says that the chain under way has translated the source.
+	masqueraded bool
 }
 
 func (r *run) run() Answer {

@@ -129,7 +129,8 @@ type packet struct {
 // fate is what the node did with a packet.
 type fate struct {
 	delivered bool
-	dev       string // by which it was forwarded
+	dev       string     // by which it was forwarded
+	from      netip.Addr // its source then
 }
 
 // ask sends packets and says what became of each.
@@ -164,7 +165,7 @@ func (w *wire) ask(packets []packet) []fate {
 			continue
 		}
 		if id, ok := idOf(buf[:n]); ok {
-			note(id, func(f *fate) { f.dev = w.link[l.Ifindex] })
+			note(id, func(f *fate) { f.dev, f.from = w.link[l.Ifindex], sourceOf(buf[:n]) })
 		}
 	}
 	for _, fd := range w.local {
@@ -252,6 +253,16 @@ func sum(n uint32, b []byte) uint16 {
 		n = n>>16 + n&0xffff
 	}
 	return uint16(n)
+}
+
+// sourceOf is the source of a frame that has an id.
+func sourceOf(frame []byte) netip.Addr {
+	from := frame[14+12 : 14+16]
+	if binary.BigEndian.Uint16(frame[12:]) == unix.ETH_P_IPV6 {
+		from = frame[14+8 : 14+24]
+	}
+	a, _ := netip.AddrFromSlice(from)
+	return a
 }
 
 // idOf gives the id of one of our datagrams; not of an ICMP error that quotes one.

@@ -67,7 +67,7 @@ func (u *usage) add(line string) error {
 	u.size += len(line) + 1
 	// Each next hop of a route counts as a line: it takes as little text as any.
 	u.lines += 1 + strings.Count(line, " nexthop")
-	if strings.HasPrefix(line, nftPrefix) {
+	if strings.HasPrefix(line, nftPrefix) || strings.HasPrefix(line, forwardPrefix) {
 		u.nft += len(line) + 1
 	}
 	switch {

@@ -97,7 +97,7 @@ func (r *reader) line(n int, line string) error {
 	}
 	kind, rest, _ := strings.Cut(line, " ")
 	switch kind {
-	case "link", "addr", "rule", "route", "nexthop", "nft":
+	case "link", "addr", "rule", "route", "nexthop", "nft", "forward":
 		return r.s.State.ParseLine(line)
 	case "sysctl":
 		s, err := netstate.ParseSysctl(line)
@@ -149,12 +149,48 @@ func (r *reader) foreign(kind string, names []string) error {
 		around.Chains = append(around.Chains, netstate.NftName{Family: names[0], Table: names[1], Chain: names[2]})
 	case kind == "iptables" && len(names) == 1:
 		around.Legacy = append(around.Legacy, names[0])
+	case kind == "iptables-forward" && len(names) >= 2:
+		l, err := legacyForward(names)
+		around.LegacyForward = append(around.LegacyForward, l)
+		return err
 	case kind == "ipvs" && len(names) == 0:
 		around.IPVS = true
 	default:
-		return errors.New("what follows foreign is nft FAMILY TABLE [CHAIN], iptables TABLE or ipvs")
+		return errors.New("what follows foreign is nft FAMILY TABLE [CHAIN], iptables TABLE, iptables-forward FAMILY POLICY, or ipvs")
 	}
 	return nil
+}
+
+func legacyForward(words []string) (l netstate.LegacyForward, err error) {
+	bad := fmt.Errorf("%q is not FAMILY accept|drop|unread, and in or out with a PATTERN as often as need be", words)
+	switch words[0] {
+	case netstate.IPv4.String():
+		l.Family = netstate.IPv4
+	case netstate.IPv6.String():
+		l.Family = netstate.IPv6
+	default:
+		return l, bad
+	}
+	switch words[1] {
+	case "accept", "drop":
+		l.Known, l.Drop = true, words[1] == "drop"
+	case "unread":
+	default:
+		return l, bad
+	}
+	for rest := words[2:]; len(rest) > 0; rest = rest[2:] {
+		switch {
+		case len(rest) < 2:
+			return l, bad
+		case rest[0] == "in":
+			l.In = append(l.In, rest[1])
+		case rest[0] == "out":
+			l.Out = append(l.Out, rest[1])
+		default:
+			return l, bad
+		}
+	}
+	return l, nil
 }
 
 func (r *reader) table(number, name string) error {

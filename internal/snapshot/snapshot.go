@@ -5,7 +5,8 @@
 // # What is in a file, and what is not
 //
 // In are the links with their hardware addresses, addresses, rules, routes, next hop
-// objects, viarule's own tables of nftables, the sysctls that decide about a
+// objects, viarule's own tables of nftables, of forward chains of others the policy and
+// the rules as far as they look at links, the sysctls that decide about a
 // packet's way, the names of what others hold (chains of nftables, tables of the old
 // iptables, BPF programs, filters, flowtables), how many policies of IPsec there
 // are, the names of routing tables, the release of the kernel, of each object of
@@ -14,7 +15,7 @@
 // with its network, its interface and the plugin's name.
 //
 // Not in are the name of the host, the folders of files (of a path only its last
-// part), the objects' text, the ids of containers, aliases of links that are not
+// part), the objects' text, the ids of containers, comments and aliases of links that are not
 // viarule's (people write in them what they like), keys of any kind (of IPsec, of
 // WireGuard, of IPv6 privacy addresses), sockets, processes, neighbours, counters and
 // time. Write sees to that, whatever it is given.
@@ -32,7 +33,10 @@
 //	sysctl net/ipv4/conf/all/rp_filter = 1
 //	opaque xdp dev eth0 name "program 7 cil_xdp_entry"
 //	foreign nft ip nat PREROUTING
+//	forward chain ip filter FORWARD priority 0 policy drop
+//	forward rule iifname "via*" accept comment "viarule PodNetwork/pods"
 //	foreign iptables nat
+//	foreign iptables-forward IPv4 drop in via*
 //	foreign ipvs
 //	table 5000 uplink2
 //	object RoutingPolicy/uplinks file policy.yaml line 2
@@ -136,8 +140,11 @@ const (
 	version = "1"
 )
 
-// nftPrefix begins netstate's lines of nftables.
-const nftPrefix = "nft "
+// nftPrefix and forwardPrefix begin netstate's lines of nftables.
+const (
+	nftPrefix     = "nft "
+	forwardPrefix = "forward "
+)
 
 // The first words of lines that are not netstate's.
 const (

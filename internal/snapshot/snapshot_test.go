@@ -41,6 +41,14 @@ func snapshots() *rapid.Generator[*Snapshot] {
 		if rapid.Bool().Draw(t, "nft") {
 			s.State.Nft = []netstate.NftTable{netstatetest.NftTable().Draw(t, "nft table")}
 		}
+		s.State.Forward = netstatetest.ForwardChains().Draw(t, "forward")
+		for _, f := range netstate.Families {
+			if rapid.Bool().Draw(t, "legacy forward") {
+				known := rapid.Bool().Draw(t, "known")
+				s.Surroundings.LegacyForward = append(s.Surroundings.LegacyForward, netstate.LegacyForward{Family: f, Known: known, Drop: known && rapid.Bool().Draw(t, "drop"),
+					In: list(t, names(), "in"), Out: list(t, names(), "out")})
+			}
+		}
 		for range rapid.IntRange(0, 3).Draw(t, "chains") {
 			s.Surroundings.Chains = append(s.Surroundings.Chains, netstate.NftName{
 				Family: rapid.SampledFrom([]string{"ip", "inet"}).Draw(t, "family"), Table: names().Draw(t, "table"),
@@ -76,6 +84,20 @@ func public(s *Snapshot) {
 	for i := range s.State.Links {
 		if l := &s.State.Links[i]; !strings.HasPrefix(l.Alias, "viarule:") {
 			l.Alias = ""
+		}
+	}
+	for i := range s.State.Forward {
+		c := &s.State.Forward[i]
+		lists := [][]netstate.ForwardRule{c.Rules}
+		for j := range c.Subs {
+			lists = append(lists, c.Subs[j].Rules)
+		}
+		for _, rules := range lists {
+			for j := range rules {
+				if !strings.HasPrefix(rules[j].Comment, "viarule ") {
+					rules[j].Comment = ""
+				}
+			}
 		}
 	}
 	for i := range s.Owners {

@@ -120,6 +120,31 @@ func (w *writer) state(s *netstate.State) {
 	for line := range bytes.Lines(nft) {
 		w.line(append(w.start(), bytes.TrimSuffix(line, []byte("\n"))...))
 	}
+	w.forward(s.Forward)
+}
+
+// forward writes the forward chains of others, without their comments.
+func (w *writer) forward(chains []netstate.ForwardChain) {
+	heading(w, len(chains), "forward chains of others, as far as they look at links")
+	quiet := func(rules []netstate.ForwardRule) []netstate.ForwardRule {
+		out := slices.Clone(rules)
+		for i := range out {
+			if out[i].Object() == "" {
+				out[i].Comment = ""
+			}
+		}
+		return out
+	}
+	for _, c := range chains {
+		c.Rules, c.Subs = quiet(c.Rules), slices.Clone(c.Subs)
+		for i := range c.Subs {
+			c.Subs[i].Rules = quiet(c.Subs[i].Rules)
+		}
+		text, _ := netstate.State{Forward: []netstate.ForwardChain{c}}.AppendText(nil) // never fails
+		for line := range bytes.Lines(text) {
+			w.line(append(w.start(), bytes.TrimSuffix(line, []byte("\n"))...))
+		}
+	}
 }
 
 const (
@@ -140,7 +165,7 @@ func alias(s string) string {
 }
 
 func (w *writer) surroundings(s *netstate.Surroundings) {
-	if len(s.Chains) > 0 || len(s.Legacy) > 0 || s.IPVS {
+	if len(s.Chains)+len(s.Legacy)+len(s.LegacyForward) > 0 || s.IPVS {
 		heading(w, 1, "what others hold, by name")
 	}
 	foreign := func(kind string, names ...string) {
@@ -159,6 +184,23 @@ func (w *writer) surroundings(s *netstate.Surroundings) {
 	}
 	for _, name := range s.Legacy {
 		foreign("iptables", name)
+	}
+	for _, l := range s.LegacyForward {
+		policy := "accept"
+		switch {
+		case !l.Known:
+			policy = "unread"
+		case l.Drop:
+			policy = "drop"
+		}
+		words := []string{l.Family.String(), policy}
+		for _, p := range l.In {
+			words = append(words, "in", p)
+		}
+		for _, p := range l.Out {
+			words = append(words, "out", p)
+		}
+		foreign("iptables-forward", words...)
 	}
 	if s.IPVS {
 		foreign("ipvs")

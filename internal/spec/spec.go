@@ -32,6 +32,7 @@ func (r Ref) String() string { return r.Kind + "/" + r.Name }
 const (
 	KindRoutingPolicy   = "RoutingPolicy"
 	KindExternalNetwork = "ExternalNetwork"
+	KindPodNetwork      = "PodNetwork"
 )
 
 // DeletionPolicy says what becomes of the kernel's objects when the object goes.
@@ -52,6 +53,7 @@ type Object struct {
 	DeletionPolicy DeletionPolicy
 	Policy         *RoutingPolicy   // for Kind RoutingPolicy
 	External       *ExternalNetwork // for Kind ExternalNetwork
+	Pods           *PodNetwork      // for Kind PodNetwork
 	Expect         []Expectation
 }
 

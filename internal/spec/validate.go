@@ -19,6 +19,10 @@ type Limits struct {
 	Addresses    int // prefixes and ranges of an external network
 	Gateways     int // of an external network
 	ClusterCIDRs int // of an external network
+
+	PodCIDRs      int // of a pod network, and of one of its nodes
+	Nodes         int // of a pod network
+	NodeAddresses int // of one of its nodes
 }
 
 // FileLimits are for objects in files: far above what anybody writes, and low
@@ -27,6 +31,7 @@ func FileLimits() Limits {
 	return Limits{
 		Tables: 10_000, Routes: 4_000_000, Nexthops: 256, Rules: 1_000_000, Prefixes: 1_000_000, Pairs: 1 << 20,
 		Addresses: 100_000, Gateways: 256, ClusterCIDRs: 4096,
+		PodCIDRs: 4096, Nodes: 100_000, NodeAddresses: 64,
 	}
 }
 
@@ -39,6 +44,7 @@ func ClusterLimits() Limits {
 	return Limits{
 		Tables: 32, Routes: 1024, Nexthops: 8, Rules: 1024, Prefixes: 128, Pairs: 128 * 128,
 		Addresses: 1024, Gateways: 16, ClusterCIDRs: 64,
+		PodCIDRs: 16, Nodes: 256, NodeAddresses: 8,
 	}
 }
 
@@ -88,9 +94,13 @@ func Validate(objs []Object, k Known) []Problem {
 		if objs[i].External != nil {
 			v.checkExternal(&objs[i])
 		}
+		if objs[i].Pods != nil {
+			v.checkPodNetwork(&objs[i])
+		}
 		v.checkExpect(&objs[i])
 	}
 	v.checkExternals()
+	v.checkPodNetworks()
 	v.checkSameRoutes()
 	v.checkTargets()
 	v.checkSameRules()

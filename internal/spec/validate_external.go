@@ -9,7 +9,8 @@ import (
 	"github.com/viarule/viarule/internal/netstate"
 )
 
-// spot is a key or an element of an ExternalNetwork.
+// spot is a key or an element of an object that notes where its keys stand: an
+// ExternalNetwork or a PodNetwork.
 type spot struct {
 	obj  *Object
 	path string // from the object: spec.gateways[1]
@@ -20,8 +21,9 @@ type spot struct {
 // does.
 func spotOf(o *Object, key string) spot {
 	s := spot{o, "spec." + key, o.Pos}
+	keys := o.keys()
 	for {
-		if at, ok := o.External.Keys[key]; ok {
+		if at, ok := keys[key]; ok {
 			s.at = at
 			return s
 		}
@@ -30,6 +32,14 @@ func spotOf(o *Object, key string) spot {
 		}
 		key = key[:max(strings.LastIndexByte(key, '.'), 0)]
 	}
+}
+
+// keys are the places of the object's keys.
+func (o *Object) keys() map[string]Pos {
+	if o.Pods != nil {
+		return o.Pods.Keys
+	}
+	return o.External.Keys
 }
 
 // element is one of the list that s is.
@@ -217,16 +227,24 @@ func (a Addresses) fault() (what, do string) {
 	case p.IsValid() && p.Bits() == 0:
 		return fmt.Sprintf("%s is every address, not a network", a), "write the network's prefixes; a default route belongs into a RoutingPolicy"
 	}
+	if what := a.reserved(); what != "" {
+		return what, "write the addresses that clients call"
+	}
+	return "", ""
+}
+
+// reserved says which of the addresses are not those of hosts behind a router.
+func (a Addresses) reserved() string {
 	for _, n := range notForNetworks() {
 		switch {
 		case !a.overlaps(n.Addresses):
 		case n.Contains(a.First) && n.Contains(a.Last):
-			return fmt.Sprintf("%s is of %s, which %s", a, n.Prefix, n.what), "write the addresses that clients call"
+			return fmt.Sprintf("%s is of %s, which %s", a, n.Prefix, n.what)
 		default:
-			return fmt.Sprintf("%s and %s have addresses in common, and the latter %s", a, n.Prefix, n.what), "write the addresses that clients call"
+			return fmt.Sprintf("%s and %s have addresses in common, and the latter %s", a, n.Prefix, n.what)
 		}
 	}
-	return "", ""
+	return ""
 }
 
 func (v *validator) checkGateways(o *Object) {

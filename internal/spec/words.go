@@ -21,10 +21,13 @@ var (
 		{"Unicast", netstate.RouteUnicast}, {"Blackhole", netstate.RouteBlackhole}, {"Unreachable", netstate.RouteUnreachable},
 		{"Prohibit", netstate.RouteProhibit}, {"Local", netstate.RouteLocal}, {"Throw", netstate.RouteThrow},
 	}
-	DeletionWords   = []Word[DeletionPolicy]{{"Delete", DeletePolicy}, {"Orphan", OrphanPolicy}}
-	ReturnPathWords = []Word[ReturnPath]{{"Auto", ReturnAuto}, {"SourceRule", ReturnSourceRule}, {"ConnectionMark", ReturnConnectionMark}}
-	FilterWords     = []Word[ReversePathFilter]{{"Keep", FilterKeep}, {"Loose", FilterLoose}, {"Disabled", FilterDisabled}, {"Exempt", FilterExempt}}
-	VerdictWords    = []Word[ExpectedVerdict]{{"Forwarded", ExpectForwarded}, {"Delivered", ExpectDelivered}, {"Sent", ExpectSent}, {"Dropped", ExpectDropped}}
+	DeletionWords     = []Word[DeletionPolicy]{{"Delete", DeletePolicy}, {"Orphan", OrphanPolicy}}
+	ReturnPathWords   = []Word[ReturnPath]{{"Auto", ReturnAuto}, {"SourceRule", ReturnSourceRule}, {"ConnectionMark", ReturnConnectionMark}}
+	FilterWords       = []Word[ReversePathFilter]{{"Keep", FilterKeep}, {"Loose", FilterLoose}, {"Disabled", FilterDisabled}, {"Exempt", FilterExempt}}
+	InterconnectWords = []Word[Interconnect]{{"Static", InterconnectStatic}, {"BGP", InterconnectBGP}}
+	ForwardingWords   = []Word[Forwarding]{{"Allow", ForwardingAllow}, {"Keep", ForwardingKeep}}
+	MasqueradeWords   = []Word[Masquerade]{{"None", MasqueradeNone}, {"Outside", MasqueradeOutside}}
+	VerdictWords      = []Word[ExpectedVerdict]{{"Forwarded", ExpectForwarded}, {"Delivered", ExpectDelivered}, {"Sent", ExpectSent}, {"Dropped", ExpectDropped}}
 )
 
 // ParseWord reads one of the words.

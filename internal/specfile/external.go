@@ -26,13 +26,18 @@ func readExternal(d *decoder, n *yaml.Node, o *spec.Object) {
 	o.External, o.DeletionPolicy, o.Expect = e.ExternalNetwork, e.deletion, e.expect
 }
 
+func (e *external) keys() map[string]spec.Pos { return e.Keys }
+
 // noted makes the fields remember where their keys stand.
-func noted(fields []field[external]) []field[external] {
+func noted[T any, P interface {
+	*T
+	keys() map[string]spec.Pos
+}](fields []field[T]) []field[T] {
 	for i := range fields {
 		read := fields[i].read
-		fields[i].read = func(d *decoder, n *yaml.Node, e *external) {
-			e.Keys[strings.TrimPrefix(d.pathString(), "spec.")] = d.key
-			read(d, n, e)
+		fields[i].read = func(d *decoder, n *yaml.Node, into *T) {
+			P(into).keys()[strings.TrimPrefix(d.pathString(), "spec.")] = d.key
+			read(d, n, into)
 		}
 	}
 	return fields

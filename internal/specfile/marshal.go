@@ -41,6 +41,9 @@ func Marshal(o spec.Object, comments ...string) []byte {
 	if o.External != nil {
 		w.external(o.External)
 	}
+	if o.Pods != nil {
+		w.podNetwork(o.Pods)
+	}
 	w.expectations(o.Expect)
 	if len(w.buf) == empty {
 		w.buf = w.buf[:head]

@@ -27,6 +27,9 @@ func bare(o spec.Object) spec.Object {
 	if o.External != nil {
 		o.External = bareExternal(*o.External)
 	}
+	if o.Pods != nil {
+		o.Pods = barePods(*o.Pods)
+	}
 	if o.Policy == nil {
 		return o
 	}
@@ -248,8 +251,11 @@ func (g gen) object() spec.Object {
 func TestWhatIsWrittenIsReadAgain(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		o := gen{rt}.object()
-		if rapid.Bool().Draw(rt, "external") {
+		switch rapid.IntRange(0, 2).Draw(rt, "kind") {
+		case 0:
 			o = gen{rt}.external()
+		case 1:
+			o = gen{rt}.podNetwork()
 		}
 		o.Expect = gen{rt}.expectations()
 		text := Marshal(o, "a comment", "of two\nlines")

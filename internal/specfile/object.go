@@ -119,6 +119,7 @@ var kinds = []struct {
 }{
 	{spec.KindRoutingPolicy, "tables and rules", readPolicy},
 	{spec.KindExternalNetwork, "interface and addresses", readExternal},
+	{spec.KindPodNetwork, "podCIDRs and nodes", readPodNetwork},
 }
 
 func kindNames(between string) string {

@@ -33,6 +33,7 @@ import (
 var crds = map[string]string{
 	spec.KindRoutingPolicy:   "../../deploy/crds/viarule.io_routingpolicies.yaml",
 	spec.KindExternalNetwork: "../../deploy/crds/viarule.io_externalnetworks.yaml",
+	spec.KindPodNetwork:      "../../deploy/crds/viarule.io_podnetworks.yaml",
 }
 
 // definition is a custom resource definition as an API server has it.

@@ -36,6 +36,12 @@ func NftTable() *rapid.Generator[netstate.NftTable] {
 				out.Chains = append(out.Chains, netstate.NftChain{Name: fmt.Sprintf("base%d", i), Hook: h, Rules: nftRules(t, out.Maps, plain)})
 			}
 		}
+		if rapid.Bool().Draw(t, "nat") {
+			out.Chains = append(out.Chains, netstate.NftChain{
+				Name: "nat", Hook: netstate.NftHook{Type: "nat", Hook: "postrouting", Priority: netstate.NftSrcNAT + rapid.Int32Range(-10, 10).Draw(t, "priority")},
+				Rules: append(nftRules(t, out.Maps, plain), netstate.NftRule{{Op: netstate.NftMasquerade}}),
+			})
+		}
 		return netstate.CanonicalNft(out)
 	})
 }
@@ -80,7 +86,7 @@ func nftRules(t *rapid.T, maps []netstate.NftMap, chains []string) []netstate.Nf
 		switch {
 		case len(maps) > 0 && rapid.Bool().Draw(t, "looks up"):
 			m := rapid.SampledFrom(maps).Draw(t, "in")
-			last = netstate.NftStmt{Op: rapid.SampledFrom([]netstate.NftOp{netstate.NftDAddrMap, netstate.NftOrigMap}).Draw(t, "by"), Family: m.Family, Name: m.Name}
+			last = netstate.NftStmt{Op: rapid.SampledFrom([]netstate.NftOp{netstate.NftDAddrMap, netstate.NftSAddrMap, netstate.NftOrigMap}).Draw(t, "by"), Family: m.Family, Name: m.Name}
 		case len(chains) > 0 && rapid.Bool().Draw(t, "jumps"):
 			last = netstate.NftStmt{Op: netstate.NftJump, Name: rapid.SampledFrom(chains).Draw(t, "to")}
 		}
