@@ -25,6 +25,10 @@ deps: ## the Debian packages that demo and tests use, where they are missing
 demo: deps build ## a host with two uplinks in namespaces: before, plan, apply, after
 	@PATH="$(CURDIR)/bin:$$PATH" ./demo/run.sh
 
+.PHONY: demo-pods
+demo-pods: deps build ## pods on two nodes in namespaces: silence, apply, everyone reaches everyone
+	@PATH="$(CURDIR)/bin:$$PATH" ./demo/pods.sh
+
 .PHONY: test
 test: deps build ## everything: unit, property, script, namespace, CRD, CNI and VM tests
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -timeout 25m ./...

@@ -68,6 +68,14 @@ func bindNetns(path string) error {
 	return nil
 }
 
+// newNetns makes a named namespace, and returns to the host's.
+func newNetns(name string) error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("make a network namespace: %w", err)
+	}
+	return errors.Join(bindNetns(filepath.Join(netnsDir, name)), enterNamed(hostNetns))
+}
+
 // removeNetns removes all named namespaces.
 func removeNetns() error {
 	names, err := os.ReadDir(netnsDir)
@@ -112,13 +120,7 @@ func enterNamed(name string) error {
 // up first, and no address looks for duplicates.
 func (b *bench) newPod(name string, on addresses, lines ...string) (*pod, error) {
 	p := &pod{name: name}
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return nil, fmt.Errorf("make a network namespace: %w", err)
-	}
-	if err := bindNetns(p.path()); err != nil {
-		return nil, err
-	}
-	if err := enterNamed(hostNetns); err != nil {
+	if err := newNetns(name); err != nil {
 		return nil, err
 	}
 	err := ip("link add "+name+"-eth0 type veth peer name eth0 netns "+name, "link add "+name+"-net1 type veth peer name net1 netns "+name,

@@ -5,7 +5,7 @@
 // one is noisy.
 //
 // It needs root. Traffic exists only in network namespaces that it makes and
-// that end with it; /run and /etc/iproute2 are private to it.
+// that end with it; /run, /var/lib and /etc/iproute2 are private to it.
 //
 //	make bench
 //	cd bench && go run . -viarule ../bin/viarule -only routes,forward -rounds 3
@@ -51,6 +51,13 @@ type measurement struct {
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == agentArg {
+		if err := agent(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench, in a pod:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	viarule := flag.String("viarule", "../bin/viarule", "the program to measure")
 	viaruleSbr := flag.String("viarule-sbr", "../bin/viarule-sbr", "the CNI plugin to measure")
 	viarulePtp := flag.String("viarule-ptp", "../bin/viarule-ptp", "the CNI plugin to measure")
@@ -79,6 +86,7 @@ var measurements = []struct {
 	{"lookup", (*bench).lookup},
 	{"sbr", (*bench).sbr},
 	{"ptp", (*bench).ptp},
+	{"pods", (*bench).pods},
 }
 
 func names() string {

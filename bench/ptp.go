@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -23,8 +22,7 @@ const (
 // ptp compares viarule-ptp, which has host-local built in, with the reference plugin and
 // its host-local.
 func (b *bench) ptp() error {
-	reference, ours := filepath.Join(b.dir, "reference/ptp"), filepath.Join(b.dir, "viarule/viarule-ptp")
-	err := errors.Join(b.compile("reference/ptp", referencePtp), b.compile("reference/host-local", referenceHostLocal), b.install(b.viarulePtp, "viarule/viarule-ptp"))
+	reference, ours, err := b.installPtp()
 	if err != nil {
 		return err
 	}
@@ -34,10 +32,6 @@ func (b *bench) ptp() error {
 	if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("0"), 0); err != nil {
 		return err
 	}
-	// Where both keep their addresses.
-	if err := unix.Mount("bench", "/var/lib", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
-		return fmt.Errorf("hide /var/lib: %w", err)
-	}
 	for _, measure := range []func() error{
 		func() error { return b.ptpOne("IPv4", 10*b.rounds, ptpIPv4, reference, ours) },
 		// The reference waits for duplicate address detection, a second or two.
@@ -45,7 +39,6 @@ func (b *bench) ptp() error {
 		func() error { return b.ptpCrowd(ptpIPv4, reference, ours) },
 		func() error { return b.binary("viarule-ptp", b.viarulePtp, reference) },
 		removeNetns,
-		func() error { return unix.Unmount("/var/lib", unix.MNT_DETACH) },
 	} {
 		if err := measure(); err != nil {
 			return err
@@ -54,19 +47,19 @@ func (b *bench) ptp() error {
 	return nil
 }
 
+// installPtp gives the paths of the two plugins.
+func (b *bench) installPtp() (reference, ours string, err error) {
+	err = errors.Join(b.compile("reference/ptp", referencePtp), b.compile("reference/host-local", referenceHostLocal), b.install(b.viarulePtp, "viarule/viarule-ptp"))
+	return filepath.Join(b.dir, "reference/ptp"), filepath.Join(b.dir, "viarule/viarule-ptp"), err
+}
+
 // barePod makes an empty namespace, and the configuration of a network for it.
 func (b *bench) barePod(name, network, ranges string) (*pod, error) {
 	p := &pod{name: name}
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return nil, fmt.Errorf("make a network namespace: %w", err)
-	}
-	if err := bindNetns(p.path()); err != nil {
+	err := newNetns(name)
+	if err != nil {
 		return nil, err
 	}
-	if err := enterNamed(hostNetns); err != nil {
-		return nil, err
-	}
-	var err error
 	p.stdin, err = b.file(name+".json", func(s *strings.Builder) {
 		fmt.Fprintf(s, `{"cniVersion": "1.0.0", "name": %q, "type": "ptp", "ipam": {"type": "host-local", "ranges": [%s], "routes": [{"dst": "0.0.0.0/0"}]}}`, network, ranges)
 	})

@@ -1,4 +1,4 @@
-// Package demo has no code but this test of run.sh.
+// Package demo has no code but this test of run.sh and pods.sh.
 package demo
 
 import (
@@ -16,27 +16,45 @@ import (
 	"github.com/viarule/viarule/internal/netnstest"
 )
 
-// limit is what the demo may take after the build.
+// limit is what a demo may take after the build.
 const limit = 20 * time.Second
 
-func build(t *testing.T) string {
+// The demos, and the programs that each of them needs.
+const (
+	uplinks = "./run.sh"
+	pods    = "./pods.sh"
+)
+
+var programs = map[string][]string{uplinks: {"viarule"}, pods: {"viarule", "viarule-ptp"}}
+
+// newMachine builds a demo's programs, and hides from it what is not the test's.
+func newMachine(t *testing.T, demo string) (bin string) {
+	t.Helper()
+	bin = build(t, programs[demo])
+	netnstest.New(t, netnstest.Mounts("/var/lib"))
+	return bin
+}
+
+func build(t *testing.T, programs []string) string {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("builds viarule and makes network namespaces; not with -short")
 	}
 	bin := t.TempDir()
-	cmd := exec.Command("go", "build", "-o", filepath.Join(bin, "viarule"), "./cmd/viarule")
-	cmd.Dir = ".."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	for _, p := range programs {
+		cmd := exec.Command("go", "build", "-o", filepath.Join(bin, p), "./cmd/"+p)
+		cmd.Dir = ".."
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build: %v\n%s", err, out)
+		}
 	}
 	return bin
 }
 
-// start starts the demo in a process group of its own, with path before the others.
-func start(t *testing.T, path string, out *bytes.Buffer) (*exec.Cmd, *bufio.Scanner) {
+// start starts a demo in a process group of its own, with path before the others.
+func start(t *testing.T, demo, path string, out *bytes.Buffer) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
-	cmd := exec.Command("./run.sh")
+	cmd := exec.Command(demo)
 	cmd.Env = append(os.Environ(), "PATH="+path+":"+os.Getenv("PATH"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	pipe, err := cmd.StdoutPipe()
@@ -52,11 +70,11 @@ func start(t *testing.T, path string, out *bytes.Buffer) (*exec.Cmd, *bufio.Scan
 	return cmd, bufio.NewScanner(pipe)
 }
 
-// run runs the demo to its end.
-func run(t *testing.T, bin string) string {
+// run runs a demo to its end.
+func run(t *testing.T, demo, bin string) string {
 	t.Helper()
 	var errs, out bytes.Buffer
-	cmd, lines := start(t, bin, &errs)
+	cmd, lines := start(t, demo, bin, &errs)
 	for lines.Scan() {
 		out.WriteString(lines.Text() + "\n")
 	}
@@ -71,24 +89,38 @@ func run(t *testing.T, bin string) string {
 
 func nothingLeft(t *testing.T) {
 	t.Helper()
-	for _, pattern := range []string{"/run/netns/*", "/run/viarule/lab/*", "/etc/iproute2/rt_*.d/viarule.conf"} {
+	for _, pattern := range []string{"/run/netns/*", "/run/viarule/lab/*", "/etc/iproute2/rt_*.d/viarule.conf", "/run/viarule/*/*.json", "/run/viarule-demo*", "/var/lib/cni*"} {
 		if left, _ := filepath.Glob(pattern); len(left) > 0 {
 			t.Errorf("left behind: %v", left)
 		}
 	}
 }
 
-func TestDemo(t *testing.T) {
-	bin := build(t)
-	netnstest.New(t, netnstest.Mounts())
+// passes runs a demo to its end, which has to print all of want, in this order.
+func passes(t *testing.T, demo string, want ...string) {
+	t.Helper()
+	bin := newMachine(t, demo)
 	begin := time.Now()
-	out := run(t, bin)
+	out := run(t, demo, bin)
 	if took := time.Since(begin); took > limit {
 		t.Errorf("it took %v", took)
 	}
 	nothingLeft(t)
 	at := 0
-	for _, want := range []string{
+	for _, w := range append(want, "Clean up") {
+		i := strings.Index(out[at:], w)
+		if i < 0 {
+			t.Fatalf("it does not print %q (in this order):\n%s", w, out)
+		}
+		at += i + len(w)
+	}
+	if strings.Contains(out, "\x1b") {
+		t.Error("colours, but not on a terminal")
+	}
+}
+
+func TestDemo(t *testing.T) {
+	passes(t, uplinks,
 		"no answer in 1.3s, seen as 192.0.2.10, request in by server/eth1, answer out by server/eth0",
 		"$ viarule plan",
 		"+ rule ",
@@ -97,38 +129,62 @@ func TestDemo(t *testing.T) {
 		"from 198.51.100.10 lookup uplink2",
 		"default via 198.51.100.1 dev eth1",
 		"default via 2001:db8:2::1 dev eth1",
-		"Clean up",
-	} {
-		i := strings.Index(out[at:], want)
-		if i < 0 {
-			t.Fatalf("it does not print %q (in this order):\n%s", want, out)
-		}
-		at += i
-	}
-	if strings.Contains(out, "\x1b") {
-		t.Error("colours, but not on a terminal")
-	}
+	)
+}
+
+func TestPodsDemo(t *testing.T) {
+	passes(t, pods,
+		"a1 on node1: 10.244.1.2 fd00:244:1::2",
+		"a1      .    - -    - -    - -    4 6    - -\n",
+		"$ viarule apply",
+		"a1      .    4 6    4 6    4 6    4 6    4 6\n",
+		"route add 10.244.1.0/24 via 192.0.2.1",
+		"other    4 6    4 6    4 6    4 6    4 6    4 6\n",
+		"  10.244.1.2 10.244.1.3 fd00:244:1::2 fd00:244:1::3\n",
+		"Unreachable",
+		"a2    4 6      .    4 6    4 6    4 6    4 6    4 6\n",
+		"$ viarule apply",
+		"600 packets transmitted, 600 received, 0% packet loss",
+		"600 packets transmitted, 600 received, 0% packet loss",
+		"10.244.2.2 via 192.0.2.12 dev eth0",
+		"via 2001:db8::12 dev eth0",
+		"$ viarule status",
+	)
+}
+
+// cut is a signal at the line of a demo that begins with at.
+type cut struct {
+	name, at string
+	signal   syscall.Signal
+	all      bool // to the whole group, as a terminal sends it; else to the script
 }
 
 func TestInterruptedDemo(t *testing.T) {
-	bin := build(t)
+	interrupted(t, uplinks,
+		cut{"interrupted while the lab comes up", "$ viarule lab up", syscall.SIGINT, true},
+		cut{"interrupted while the client waits", "$ viarule lab check", syscall.SIGINT, true},
+		cut{"terminated while the client waits", "$ viarule lab check", syscall.SIGTERM, false},
+		cut{"interrupted in the apply", "$ viarule apply", syscall.SIGINT, true},
+		cut{"hung up after the apply", stuck, syscall.SIGHUP, true})
+}
+
+func TestInterruptedPodsDemo(t *testing.T) {
+	interrupted(t, pods,
+		cut{"interrupted while a pod comes up", "$ CNI_COMMAND=ADD", syscall.SIGINT, true},
+		cut{"terminated while the pods wait for answers", "Who has an answer", syscall.SIGTERM, false},
+		cut{"hung up in the apply", "$ viarule apply", syscall.SIGHUP, true},
+		cut{"interrupted under the steady pings", "$ diff", syscall.SIGINT, true})
+}
+
+func interrupted(t *testing.T, demo string, cuts ...cut) {
+	t.Helper()
 	// Under nohup(1) a hang-up is ignored, and programs that are started inherit that; what
 	// is caught here is as usual for them.
 	hangUps := make(chan os.Signal, 1)
 	signal.Notify(hangUps, syscall.SIGHUP)
 	defer signal.Stop(hangUps)
-	netnstest.New(t, netnstest.Mounts())
-	for _, c := range []struct {
-		name, at string
-		signal   syscall.Signal
-		all      bool // to the whole group, as a terminal sends it; else to the script
-	}{
-		{"interrupted while the lab comes up", "$ viarule lab up", syscall.SIGINT, true},
-		{"interrupted while the client waits", "$ viarule lab check", syscall.SIGINT, true},
-		{"terminated while the client waits", "$ viarule lab check", syscall.SIGTERM, false},
-		{"interrupted in the apply", "$ viarule apply", syscall.SIGINT, true},
-		{"hung up after the apply", stuck, syscall.SIGHUP, true},
-	} {
+	bin := newMachine(t, demo)
+	for _, c := range cuts {
 		t.Log(c.name)
 		// The demo's last commands are over in no time: the first of them never ends here,
 		// so that no signal comes too late.
@@ -137,7 +193,7 @@ func TestInterruptedDemo(t *testing.T) {
 			path = stuckIP(t) + ":" + bin
 		}
 		var errs bytes.Buffer
-		cmd, lines := start(t, path, &errs)
+		cmd, lines := start(t, demo, path, &errs)
 		sent := false
 		for lines.Scan() {
 			if !sent && strings.HasPrefix(lines.Text(), c.at) {
@@ -172,12 +228,15 @@ func stuckIP(t *testing.T) string {
 }
 
 // A demo that was killed leaves its lab; the next one removes it first.
-func TestKilledDemo(t *testing.T) {
-	bin := build(t)
-	netnstest.New(t, netnstest.Mounts())
-	cmd, lines := start(t, bin, new(bytes.Buffer))
+func TestKilledDemo(t *testing.T)     { killed(t, uplinks, "$ viarule apply") }
+func TestKilledPodsDemo(t *testing.T) { killed(t, pods, "$ diff") }
+
+func killed(t *testing.T, demo, at string) {
+	t.Helper()
+	bin := newMachine(t, demo)
+	cmd, lines := start(t, demo, bin, new(bytes.Buffer))
 	for lines.Scan() {
-		if strings.HasPrefix(lines.Text(), "$ viarule apply") {
+		if strings.HasPrefix(lines.Text(), at) {
 			if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
@@ -187,6 +246,6 @@ func TestKilledDemo(t *testing.T) {
 	if left, _ := filepath.Glob("/run/netns/*"); len(left) == 0 {
 		t.Error("it was killed and left nothing: the test tests nothing")
 	}
-	run(t, bin)
+	run(t, demo, bin)
 	nothingLeft(t)
 }

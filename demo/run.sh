@@ -10,49 +10,8 @@ lab=examples/lab/two-uplinks.yaml
 policy=examples/lab/two-uplinks.policy.yaml
 server=vlab-two-uplinks-server
 
-bold='' plain=''
-if [ -t 1 ]; then
-  bold=$'\e[1m' plain=$'\e[0m'
-fi
-
-say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
-
-# run shows a command as one would type it, and runs it.
-run() {
-  printf '%s$' "$bold"
-  printf ' %s' "${@@Q}" | sed "s/'\([A-Za-z0-9_./-]*\)'/\1/g"
-  printf '%s\n' "$plain"
-  "$@"
-}
-
-die() {
-  printf 'demo: %s\n' "$*" >&2
-  exit 1
-}
-
-[ "$(id -u)" = 0 ] || die 'it makes network namespaces, which takes root'
-command -v viarule >/dev/null || die 'there is no viarule in PATH; start it with: make demo'
-exec 9<"demo/run.sh"
-flock -n 9 || die 'another demo runs now'
-
-cleanup() {
-  status=$?
-  trap '' INT TERM HUP
-  say 'Clean up: the namespaces go, and all that viarule did in them.'
-  viarule lab down "$lab" || status=1
-  if [ "$status" = 0 ]; then
-    say "Done in $SECONDS s."
-  else
-    say "The demo did not come to its end (exit status $status)."
-  fi
-  exit "$status"
-}
-
-viarule lab down "$lab" >/dev/null # of a demo that was killed
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-trap 'exit 129' HUP
+. demo/common.sh
+begin
 
 say 'A server with two uplinks, each host a network namespace on this machine.
 The default route of the server goes by its first uplink, eth0. There a stateful

@@ -14,6 +14,7 @@ cpio cpio
 strace strace
 depmod kmod
 ipvsadm ipvsadm
+ping iputils-ping
 LIST
 [ ${#need[@]} -eq 0 ] && exit 0
 command -v apt-get >/dev/null || { echo "please install: ${need[*]}" >&2; exit 1; }

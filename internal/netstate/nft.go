@@ -108,6 +108,9 @@ const (
 	NftJump                     // jump Name
 	NftReturn                   // return
 	NftDrop                     // drop
+	NftIIFMap                   // iifname vmap @Name
+	NftDAddr                    // ip daddr Prefix, or ip6
+	NftFibUnmarked              // fib saddr . iif oif missing: as NftFibMissing, but for a packet without a mark
 	NftOIFName                  // oifname "Link"
 	NftNotOIF                   // oifname != "Link"
 	NftIIFPrefix                // iifname "Link*": the name begins so
@@ -116,9 +119,6 @@ const (
 	NftReject                   // reject, with whatever answer
 	NftGoto                     // goto Name
 	NftCtState                  // ct state established,related: one of the bits of Mark.Mask
-	NftIIFMap                   // iifname vmap @Name
-	NftDAddr                    // ip daddr Prefix, or ip6
-	NftFibUnmarked              // fib saddr . iif oif missing: as NftFibMissing, but for a packet without a mark
 )
 
 // Equal says whether the two tables are the same to the last statement.

@@ -167,14 +167,6 @@ func (s NftStmt) String() string {
 		return "return"
 	case NftDrop:
 		return "drop"
-	case NftAccept:
-		return "accept"
-	case NftReject:
-		return "reject"
-	case NftGoto:
-		return "goto " + word(s.Name)
-	case NftCtState:
-		return "ct state " + ctStateText(s.Mark.Mask)
 	case NftIIFMap:
 		return "iifname vmap " + word("@"+s.Name)
 	case NftDAddr:
@@ -184,6 +176,14 @@ func (s NftStmt) String() string {
 		return ip + " daddr " + s.Prefix.String()
 	case NftFibUnmarked:
 		return "fib saddr . iif oif missing"
+	case NftAccept:
+		return "accept"
+	case NftReject:
+		return "reject"
+	case NftGoto:
+		return "goto " + word(s.Name)
+	case NftCtState:
+		return "ct state " + ctStateText(s.Mark.Mask)
 	}
 	name, attrs, _ := strings.Cut(s.Unknown, "\x00")
 	return "unknown " + word(name) + " " + hex.EncodeToString([]byte(attrs)) + "."
@@ -354,7 +354,6 @@ func (p *parser) nftStmt(w string) NftStmt {
 		if p.accept("saddr") {
 			return p.nftMap(NftSAddrMap, w)
 		}
-		p.expect("daddr")
 		return p.nftDAddr(w)
 	case "ct":
 		switch {
@@ -452,14 +451,15 @@ func (p *parser) nftMapName() string {
 	return name
 }
 
-// nftDAddr reads what stands behind `ip daddr` or `ip6 daddr`.
+// nftDAddr reads what stands behind `ip` or `ip6`.
 func (p *parser) nftDAddr(ip string) NftStmt {
-	if p.peek() == "vmap" {
-		return p.nftMap(NftDAddrMap, ip)
-	}
 	f := IPv4
 	if ip == "ip6" {
 		f = IPv6
+	}
+	p.expect("daddr")
+	if p.accept("vmap") {
+		return NftStmt{Op: NftDAddrMap, Family: f, Name: p.nftMapName()}
 	}
 	return NftStmt{Op: NftDAddr, Prefix: p.toPrefix("daddr", p.arg("daddr"), f)}
 }

@@ -110,7 +110,7 @@ func build() error {
 			return err
 		}
 	}
-	for _, program := range []string{own, ptp} {
+	for _, program := range []string{own, ptp, "viarule"} {
 		if _, err := goCommand("../..", "build", "-o", filepath.Join(ours, program), "./cmd/"+program); err != nil {
 			return err
 		}
