@@ -28,30 +28,47 @@ func (p *plugin) add() (*cni.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	host, err := kernel.Open("")
+	if err != nil {
+		return nil, err
+	}
+	defer host.Close()
+	// Before addresses are asked for: with those that this call takes, the IPAM plugin would
+	// take back those of the earlier one.
+	if there, err := host.HasLink(p.ctx, a.HostName()); err != nil {
+		return nil, err
+	} else if there {
+		return nil, fmt.Errorf("%s is there since an earlier ADD of %s in this container: %w; call DEL before ADD", a.HostName(), a.Interface, unix.EEXIST)
+	}
 	given, err := addresses.Add(p.ctx)
 	if err != nil {
 		return nil, err
 	}
 	w, err := wire(a, &p.config, "result of the IPAM plugin: ", given.IPs, given.Routes)
 	if err == nil {
-		err = p.join(w)
+		err = p.join(host, w)
 	}
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), cleaning)
 		defer cancel()
-		return nil, errors.Join(err, addresses.Del(ctx))
+		return nil, left(err, addresses.Del(ctx))
 	}
 	p.did = fmt.Sprintf("%s with %v", w.host, w.addrs)
 	return w.result(p.call.Netns, &p.config, given), nil
 }
 
-// join makes the veth and what belongs to it.
-func (p *plugin) join(w *wiring) (err error) {
-	host, err := kernel.Open("")
-	if err != nil {
+// left is the error of an ADD with that of taking back what it had made.
+func left(err, undo error) error {
+	if undo == nil {
 		return err
 	}
-	defer host.Close()
+	e := *cni.Failed("add", err)
+	e.Msg += "; and not all of it could be taken back, which DEL will try again: " + undo.Error()
+	return &e
+}
+
+// join makes the veth and what belongs to it.
+func (p *plugin) join(host *kernel.Conn, w *wiring) (err error) {
 	pod, ends, err := p.make(host, w)
 	if err != nil {
 		return err
@@ -63,7 +80,7 @@ func (p *plugin) join(w *wiring) (err error) {
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), cleaning)
 		defer cancel()
-		err = errors.Join(err, p.remove(ctx, host, w.Attachment, p.config.ipMasq))
+		err = left(err, p.remove(ctx, host, w.Attachment, p.config.ipMasq))
 	}()
 	if err := p.openHost(host, w, ends); err != nil {
 		return err
@@ -76,7 +93,7 @@ func (p *plugin) join(w *wiring) (err error) {
 	}
 	refused, err := p.setup(host, w.onHost(ends))
 	if err == nil && len(refused) > 0 {
-		err = p.settle(host, w, refused)
+		err = p.settle(host, w, ends, refused)
 	}
 	if err != nil {
 		return err
@@ -128,7 +145,7 @@ func (p *plugin) make(host *kernel.Conn, w *wiring) (_ *kernel.Conn, _ *kernel.E
 			pod.Close()
 		}
 		if made {
-			err = errors.Join(err, p.remove(context.WithoutCancel(p.ctx), host, w.Attachment, false))
+			err = left(err, p.remove(context.WithoutCancel(p.ctx), host, w.Attachment, false))
 		}
 	}()
 	if pod, err = ns.Open(); err != nil {
@@ -136,7 +153,7 @@ func (p *plugin) make(host *kernel.Conn, w *wiring) (_ *kernel.Conn, _ *kernel.E
 	}
 	e, err := host.CreatePair(p.ctx, kernel.Pair{Name: w.host, MAC: w.hostMAC, Alias: w.Alias(), Peer: w.Interface, PeerMAC: w.podMAC, MTU: w.mtu}, ns)
 	if errors.Is(err, unix.EEXIST) {
-		return nil, nil, p.taken(host, w, err)
+		return nil, nil, fmt.Errorf("%w: the pod has an interface %s already", err, w.Interface)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -154,15 +171,6 @@ func (p *plugin) make(host *kernel.Conn, w *wiring) (_ *kernel.Conn, _ *kernel.E
 		}
 	}
 	return pod, &e, p.write(pod, sysctl6(w.Interface, "accept_ra"), "0")
-}
-
-// taken says which of the two names is in use.
-func (p *plugin) taken(host *kernel.Conn, w *wiring, err error) error {
-	v, verr := host.View(p.ctx)
-	if verr != nil || v.Link(w.host) == nil {
-		return fmt.Errorf("%w: the pod has an interface %s already", err, w.Interface)
-	}
-	return fmt.Errorf("%w: %s is there since an earlier ADD of this interface; call DEL before ADD", err, w.host)
 }
 
 // enter enters the pod's namespace. It needs a function init above it: see kernel.Pinned.
@@ -267,7 +275,7 @@ func hasPrefix(dev string) bool { return len(dev) > len(Prefix) && dev[:len(Pref
 
 // settle deals with what the kernel refused of the host's part: a route to the pod's
 // address is there already.
-func (p *plugin) settle(host *kernel.Conn, w *wiring, refused []*kernel.SetupError) error {
+func (p *plugin) settle(host *kernel.Conn, w *wiring, ends *kernel.Ends, refused []*kernel.SetupError) error {
 	for _, r := range refused {
 		if !errors.Is(r, unix.EEXIST) {
 			return r
@@ -277,7 +285,7 @@ func (p *plugin) settle(host *kernel.Conn, w *wiring, refused []*kernel.SetupErr
 	if err != nil {
 		return err
 	}
-	again := &kernel.Setup{Dev: w.host, Index: v.Link(w.host).Index}
+	again := &kernel.Setup{Dev: w.host, Index: ends.Index}
 	for _, a := range w.addrs {
 		mine := w.hostRoute(a)
 		routes, err := v.Routes(p.ctx, mine.Family, mine.Table, "")

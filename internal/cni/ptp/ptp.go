@@ -55,6 +55,7 @@ func Main(release string) int {
 			err = run(func(p *plugin) (err error) { r, err = p.add(); return err })(call)
 			return r, err
 		},
+		Lost:   func(call *cni.Call) { _ = run((*plugin).lost)(call) }, // which says it in the log
 		Del:    run((*plugin).del),
 		Check:  run((*plugin).check),
 		GC:     run((*plugin).gc),
