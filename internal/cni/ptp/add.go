@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -178,24 +179,17 @@ func (p *plugin) enter() (*kernel.Namespace, error) {
 	if p.call.OwnNetns {
 		return nil, &cni.Error{Code: cni.CodeNetns, Msg: "CNI_NETNS_OVERRIDE: a veth needs another namespace than the host's"}
 	}
-	return kernel.Enter(path(p.call.Netns), kernel.Pinned)
-}
-
-// path is a way that kernel.Enter takes for one: a bare name would be one of `ip netns`.
-func path(netns string) string {
-	if netns != "" && !hasSlash(netns) {
-		return "./" + netns
+	// A bare name is a file in the current folder, as the reference has it; kernel.Enter
+	// would take it for one of `ip netns`.
+	path := p.call.Netns
+	if path != "" && !strings.Contains(path, "/") {
+		path = "./" + path
 	}
-	return netns
-}
-
-func hasSlash(s string) bool {
-	for i := range len(s) {
-		if s[i] == '/' {
-			return true
-		}
+	ns, err := kernel.Enter(path, kernel.Pinned)
+	if path != p.call.Netns && errors.Is(err, kernel.ErrNoNamespace) {
+		err = fmt.Errorf("%w; CNI_NETNS takes a path, such as /run/netns/%s", err, p.call.Netns)
 	}
-	return false
+	return ns, err
 }
 
 func sysctl6(dev, name string) string { return "net/ipv6/conf/" + dev + "/" + name }
@@ -259,7 +253,7 @@ func (p *plugin) forwardAll(host *kernel.Conn) error {
 	var list []string
 	for i := range v.Links {
 		dev := v.Links[i].Name
-		if hasPrefix(dev) {
+		if strings.HasPrefix(dev, Prefix) {
 			continue
 		}
 		ra, err := host.ReadSysctl(sysctl6(dev, "accept_ra"))
@@ -270,8 +264,6 @@ func (p *plugin) forwardAll(host *kernel.Conn) error {
 	}
 	return p.write(host, append(list, sysctl6("all", "forwarding"), "1")...)
 }
-
-func hasPrefix(dev string) bool { return len(dev) > len(Prefix) && dev[:len(Prefix)] == Prefix }
 
 // settle deals with what the kernel refused of the host's part: a route to the pod's
 // address is there already.
