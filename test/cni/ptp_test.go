@@ -518,6 +518,7 @@ func TestPtpAddThatFails(t *testing.T) {
 		says    string
 	}{
 		{"no namespace", nil, func(c *call) { c.netns = "/run/netns/nowhere" }, 3, "no such namespace"},
+		{"a name of ip netns", nil, func(c *call) { c.netns = "pod" }, 3, "CNI_NETNS takes a path, such as /run/netns/pod"},
 		{"no file of a namespace", nil, func(c *call) { c.netns = "/etc/hosts" }, 3, "is no network namespace"},
 		{"the host's namespace", nil, func(c *call) { c.netns = "/proc/self/ns/net" }, 8, "namespace of this program itself"},
 		{"the interface is there", func(t *testing.T) { netnstest.IP(t, "-n pod link add eth0 type bridge") }, nil, 5, "the pod has an interface eth0 already"},

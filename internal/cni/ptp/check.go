@@ -105,6 +105,7 @@ func (c *checker) onHost() error {
 	if err := c.forwarding(host); err != nil {
 		return err
 	}
+	c.trust(host)
 	return c.nft(host)
 }
 
@@ -120,6 +121,22 @@ func (c *checker) forwarding(host *kernel.Conn) error {
 		c.say("neither %s nor %s is 1", sysctl6("all", "forwarding"), sysctl6(c.host, "force_forwarding"))
 	}
 	return nil
+}
+
+// trust looks for what a pod could use against its host: see openHost and kernel.LinkConf.
+func (c *checker) trust(host *kernel.Conn) {
+	is := func(key, value string) bool {
+		v, err := host.ReadSysctl(key) // there are none of IPv6 on a kernel without it
+		return err == nil && v == value
+	}
+	for _, name := range []string{"proxy_arp", "accept_redirects"} {
+		if key := "net/ipv4/conf/" + c.host + "/" + name; !is(key, "0") {
+			c.say("%s is not 0", key)
+		}
+	}
+	if key := sysctl6(c.host, "accept_ra"); is(key, "2") || is(key, "1") && is(sysctl6(c.host, "forwarding"), "0") {
+		c.say("%s is not 0", key)
+	}
 }
 
 func (c *checker) nft(host *kernel.Conn) error {
@@ -166,6 +183,9 @@ func (c *checker) inPod() (err error) {
 	v, err := pod.View(c.ctx)
 	if err != nil {
 		return err
+	}
+	if lo := v.Link("lo"); lo == nil || !lo.Up {
+		c.say("the pod's lo is down")
 	}
 	l := v.Link(c.Interface)
 	if l == nil {
