@@ -27,7 +27,7 @@ func TestPtpCheck(t *testing.T) {
 		{"ip neigh del 10.1.0.2 dev VIA", "missing: neighbour 10.1.0.2 "},
 		{"ip neigh del 2001:db8:1::2 dev VIA", "missing: neighbour 2001:db8:1::2 "},
 		{"echo 0 > /proc/sys/net/ipv4/conf/VIA/forwarding", "net/ipv4/conf/VIA/forwarding is not 1"},
-		{"echo 0 > /proc/sys/net/ipv6/conf/VIA/force_forwarding", "net/ipv6/conf/VIA/force_forwarding is 1"},
+		{"cd /proc/sys/net/ipv6/conf; f=VIA/force_forwarding; [ -e $f ] || f=all/forwarding; echo 0 > $f", "net/ipv6/conf/VIA/force_forwarding is 1"},
 		{"nft flush chain inet viarule_cni ptp-sources", "the chain ptp-sources of table inet viarule_cni is missing, or another"},
 		{"nft delete table inet viarule_cni", "VIA is not in the map ptp-links"},
 		{"nft flush map inet viarule_cni ptp-links", "VIA is not in the map ptp-links"},

@@ -48,7 +48,7 @@ cp "$busybox" "$root/bin/busybox"
 for applet in $("$busybox" --list); do
   case $applet in ip | busybox) ;; *) ln -sf busybox "$root/bin/$applet" ;; esac
 done
-for program in ip tc nft sysctl bash sed setpriv ipvsadm strace xtables-nft-multi xtables-legacy-multi; do # busybox has fewer options
+for program in ip tc nft sysctl bash sed setpriv ipvsadm strace flock xtables-nft-multi xtables-legacy-multi; do # busybox has fewer options
   path=$(command -v "$program" || echo "/usr/sbin/$program")
   cp -L "$path" "$root/usr/bin/$program"
   { ldd "$path" 2>/dev/null || true; } | grep -o '/[^ )]*' | while read -r library; do

@@ -26,9 +26,10 @@ var guests = []guest{
 	{"internal/apply", "Adoption|SomebodyElse|LinkGone|ApplyAgain", 5},
 	{"internal/guard", "Undoes|Survives|Inherits|ConfirmKeeps|Rollback|SecondApply|Recover", 5},
 	{"internal/lab", ".", 5},
-	{"internal/host", "NoPacket|Foreign|Tree", 5},
+	{"internal/host", "NoPacket|Foreign|Tree|PodsAre|RouterAdv", 5},
+	{"internal/cni/ptp", "ForwardAll", 5},
 	{"test/script", "Scripts|Guide|PluginKilled", 5},
-	{"test/cni", `ReferenceSuite|Chains/ipvlan/1\.1\.0`, 5},
+	{"test/cni", `ReferenceSuite|TestChains/ipvlan/1\.1\.0|TestPtp$|PtpSpoof|PtpPolicy|PtpTime|PtpChains|PtpReused|PtpCheck|PtpMasq|PtpSbr|TestPods$|PodsMasq|PodsCome|Portmap`, 5},
 }
 
 type guest struct {
