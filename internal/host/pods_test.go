@@ -161,9 +161,7 @@ func TestPodsAreForwardedAndMasqueraded(t *testing.T) {
 		netnstest.In(t, name, func() { quickIPv6(t) })
 	}
 	quickIPv6(t)
-	for line := range strings.Lines(strings.TrimSpace(podHost)) {
-		netnstest.IP(t, strings.TrimSpace(line))
-	}
+	netnstest.IP(t, strings.Split(strings.TrimSpace(podHost), "\n")...)
 	netnstest.Exec(t, "sysctl", "-qw", "net.ipv4.conf.via1.forwarding=1")
 	netnstest.Exec(t, "nft", "add table inet firewall; add chain inet firewall forward { type filter hook forward priority 0; policy drop; }")
 	for to, namespace := range map[string]string{

@@ -153,12 +153,11 @@ func (r *run) lookedUp(op netstate.NftOp) netip.Addr {
 }
 
 func (r *run) matches(s *netstate.NftStmt) bool {
-	in := r.p.IIF // empty at output: no name equals it
 	switch s.Op {
 	case netstate.NftIIFName:
-		return in == s.Link
+		return r.in == s.Link // empty at output: no name equals it
 	case netstate.NftNotIIF:
-		return in != s.Link
+		return r.in != s.Link
 	case netstate.NftOriginal:
 		return !r.c.Reply
 	case netstate.NftReply:

@@ -133,6 +133,32 @@ nft rule iifname "eth1" meta mark and 0x3 != 0x1 meta nfproto ipv4 fib saddr . m
 	}
 }
 
+// TestNetfilterInVRF: prerouting sees the port and then its VRF, and the hooks behind the
+// decision the VRF alone.
+func TestNetfilterInVRF(t *testing.T) {
+	for _, tt := range []struct {
+		name, rules string
+		want        sim.Verdict
+		mark        uint32
+	}{
+		{"both marks", "nft table viarule\nnft chain p type filter hook prerouting priority -149\nnft rule iifname \"br0\" meta mark set meta mark and 0xfffffffe or 0x1\nnft rule iifname \"blue\" meta mark set meta mark and 0xfffffffd or 0x2", sim.Forwarded, 3},
+		{"no mark", "nft table viarule\nnft chain f type filter hook forward priority -149\nnft rule iifname \"br0\" meta mark set meta mark and 0xfffffffe or 0x1", sim.Forwarded, 0},
+		{"a mark by the VRF", "nft table viarule\nnft chain f type filter hook postrouting priority -149\nnft rule iifname \"blue\" meta mark set meta mark and 0xfffffffe or 0x1", sim.Forwarded, 1},
+		{"accepted by the VRF", "forward chain inet fw f priority 0 policy drop\nforward rule iifname \"blue\" accept", sim.Forwarded, 0},
+		{"not accepted by the port", "forward chain inet fw f priority 0 policy drop\nforward rule iifname \"br0\" accept", sim.Dropped, 0},
+	} {
+		in := sim.Input{Kernel: "6.18.0", State: netstatetest.ParseState(t, stacked+"\n"+tt.rules)}
+		in.Sysctls = routerSysctls("0", "lo", "port", "br0", "blue", "eth0")
+		w := sim.New(&in)
+		for from, to := range map[string]string{"10.0.0.5": "8.8.8.8", "2001:db8::5": "2001:db8:8::8"} {
+			a := w.Run(sim.Packet{Flow: fib.Flow{From: netip.MustParseAddr(from), To: netip.MustParseAddr(to), IIF: "port"}}, sim.Conn{})
+			if a.Verdict != tt.want || a.Mark != tt.mark {
+				t.Errorf("%s: %s to %s: %s with mark %#x (%s), want %s with %#x", tt.name, from, to, a.Verdict, a.Mark, a.Reason, tt.want, tt.mark)
+			}
+		}
+	}
+}
+
 // TestChecksAskTheTablesOnly: the checks of a source look only at the tables, and
 // are in no doubt where a route back shares a next hop object with another one. The
 // packets that go there themselves are.

@@ -116,20 +116,31 @@ func ip(ts *testscript.TestScript, lines ...string) string {
 	return all.String()
 }
 
+// batch gives all lines to one `ip` with options.
+func batch(ts *testscript.TestScript, options string, lines ...string) string {
+	c := exec.Command("ip", append(strings.Fields(options), "-batch", "-")...)
+	c.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
+	out, err := c.CombinedOutput()
+	if err != nil {
+		ts.Fatalf("ip %s -batch: %v\n%s", options, err, out)
+	}
+	return string(out)
+}
+
 // uplinks makes a host with two uplinks, IPv4 and IPv6. The other ends are in
 // the same namespace and never up with an address: nothing answers.
 func uplinks(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: uplinks")
 	}
-	ip(ts,
+	batch(ts, "",
 		"link add eth0 type veth peer name peer0", "link add eth1 type veth peer name peer1",
 		// Link-local addresses would come up while a script runs.
 		"link set eth0 addrgenmode none", "link set eth1 addrgenmode none", "link set peer0 addrgenmode none", "link set peer1 addrgenmode none",
 		"addr add 10.10.10.10/24 dev eth0", "addr add 192.168.10.2/24 dev eth1",
 		"addr add 2001:db8:a::10/64 dev eth0 nodad", "addr add 2001:db8:b::2/64 dev eth1 nodad",
 		"link set peer0 up", "link set peer1 up", "link set eth0 up", "link set eth1 up",
-		"route add default via 10.10.10.1 dev eth0", "-6 route add default via 2001:db8:a::1 dev eth0")
+		"route add default via 10.10.10.1 dev eth0", "route add default via 2001:db8:a::1 dev eth0")
 	// The kernel adds a link's multicast route when it notices the carrier.
 	for end := time.Now().Add(10 * time.Second); strings.Count(ip(ts, "-6 route show table local type multicast"), "ff00::/8") < 4; {
 		if time.Now().After(end) {
@@ -143,7 +154,7 @@ func kernelState(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: kernel FILE")
 	}
-	text := ip(ts, "-d -N rule show", "-d -N -6 rule show", "-d -N route show table all", "-d -N -6 route show table all", "-d nexthop show")
+	text := batch(ts, "-d -N", "rule show", "route show table all", "nexthop show") + batch(ts, "-d -N -6", "rule show", "route show table all")
 	if err := os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644); err != nil {
 		ts.Fatalf("%v", err)
 	}
