@@ -20,7 +20,7 @@ import (
 // tests: those that ask the kernel. Emulation is some twenty times slower than
 // the host, hence fewer rounds for property tests.
 var guests = []guest{
-	{"internal/kernel", "FakeAgrees|WithoutPriv|ForgetConn|Enter|NamespaceLock|Accepts|NoForward|ForwardTable|ForeignRules|Legacy|Pair|Setup|View|Steady|Large|KernelsWords|TestDump", 5},
+	{"internal/kernel", "FakeAgrees|Named|Open|Without|Unknown|Snapshot|Sockets|Forget|Contract|Enter|NamespaceLock|AcceptsSurvive/(restore,_then|load,_then|native)|AcceptsGo|Forward|ForeignRules|Pair|Setup|Link|Kinds|AddAddr|Nft|Probe|Surroundings|Sysctls|Opaque|View", 5},
 	{"internal/fib", "AgainstKernel|LeavesItsVRF|NextHopObject|RefusedRoute", 40},
 	{"internal/sim", "AgainstPackets", 60},
 	{"internal/apply", "Adoption|SomebodyElse|LinkGone|ApplyAgain", 5},
