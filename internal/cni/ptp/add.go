@@ -320,7 +320,7 @@ func (w *wiring) result(netns string, c *config, given *cni.Result) *cni.Result 
 	}
 	for _, ip := range given.IPs {
 		if !ip.Gateway.IsValid() {
-			ip.Gateway = gateways[netstate.FamilyOf(ip.Address.Addr())]
+			ip.Gateway = gateway(netstate.FamilyOf(ip.Address.Addr()))
 		}
 		ip.Interface = &one
 		r.IPs = append(r.IPs, ip)

@@ -11,11 +11,14 @@ import (
 	"github.com/viarule/viarule/internal/netstate"
 )
 
-// The gateways of every pod. They are nobody's addresses: the pod has a permanent neighbour
-// for each, and the host takes what comes by the veth as a router does.
-var gateways = map[netstate.Family]netip.Addr{
-	netstate.IPv4: netip.MustParseAddr("169.254.1.1"),
-	netstate.IPv6: netip.MustParseAddr("fe80::1"),
+// gateway is that of every pod: 169.254.1.1 or fe80::1. They are nobody's addresses: the pod
+// has a permanent neighbour for each, and the host takes what comes by the veth as a router
+// does.
+func gateway(f netstate.Family) netip.Addr {
+	if f == netstate.IPv4 {
+		return netip.AddrFrom4([4]byte{169, 254, 1, 1})
+	}
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: 1})
 }
 
 // protocolBoot is RTPROT_BOOT, which routes in pods have, as those of the reference plugin:
@@ -67,7 +70,7 @@ func wire(a Attachment, c *config, key string, ips []cni.IP, routes []cni.Route)
 	}
 	for _, f := range netstate.Families {
 		if has[f] {
-			w.nexts = append(w.nexts, gateways[f])
+			w.nexts = append(w.nexts, gateway(f))
 		}
 	}
 	for _, ip := range ips {
@@ -138,7 +141,7 @@ func (w *wiring) toNetworks(f netstate.Family, list []netstate.Route) {
 
 // via is a route by the pod's gateway.
 func via(f netstate.Family, to netip.Prefix) netstate.Route {
-	r := netstate.Route{Family: f, Table: netstate.TableMain, To: to, Type: netstate.RouteUnicast, Protocol: protocolBoot, Hop: netstate.Hop{Via: gateways[f]}}
+	r := netstate.Route{Family: f, Table: netstate.TableMain, To: to, Type: netstate.RouteUnicast, Protocol: protocolBoot, Hop: netstate.Hop{Via: gateway(f)}}
 	if f == netstate.IPv6 {
 		r.Metric = metric6
 	} else {
