@@ -400,6 +400,37 @@ func TestPtpStatic(t *testing.T) {
 	ptpLeaves(t)
 }
 
+// TestPtpTwice: a pod with two interfaces keeps the first one's default routes; the second
+// is the way to its own network.
+func TestPtpTwice(t *testing.T) {
+	newPtpHost(t)
+	first := newPtpPod(t, "pod", "1.0.0", ptpConf(podRanges["both"], ""))
+	second := ptpCall("container-pod", first.rt.NetNS, `[{"subnet": "10.2.0.0/24"}], [{"subnet": "2001:db8:2::/64"}]`, "")
+	second.stdin, second.ifname = strings.Replace(second.stdin, `"name": "pods"`, `"name": "others"`, 1), "net1"
+	there := second
+	there.container, there.netns = "there", netnstest.Named(t, "there")
+	addrs := resultAddresses(t, there.must(t))
+	netnstest.In(t, "there", func() { serve(t, "there", addrs...) })
+	out := second.must(t)
+	for i, a := range resultAddresses(t, out) {
+		leaves(t, "pod", "", addrs[i], goesBy("there", a))
+		leaves(t, "pod", "", outsideOf(a), goesBy("host", first.same(t, a)))
+	}
+	check := second.as("CHECK")
+	check.stdin = strings.Replace(second.stdin, `"ipam"`, `"prevResult": `+out+`, "ipam"`, 1)
+	check.must(t)
+	if err := first.check(); err != nil {
+		t.Errorf("CHECK: %v", explain(err))
+	}
+	second.as("DEL").must(t)
+	for _, a := range first.addrs {
+		leaves(t, "pod", "", outsideOf(a), goesBy("host", a))
+	}
+	first.del(t)
+	there.as("DEL").must(t)
+	ptpLeaves(t)
+}
+
 // TestPtpGC: libcni's GC removes what is not valid, of this network alone.
 func TestPtpGC(t *testing.T) {
 	newPtpHost(t)

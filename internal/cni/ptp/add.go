@@ -81,10 +81,34 @@ func (p *plugin) join(w *wiring) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := p.must(pod, w.inPod(ends)); err != nil {
+	if err := p.openPod(pod, w, ends); err != nil {
 		return err
 	}
 	return host.SyncCarrier(w.host)
+}
+
+// openPod sets the pod's end up. Where another interface has the default route already,
+// this one gets the way to its addresses' networks.
+func (p *plugin) openPod(pod *kernel.Conn, w *wiring, ends *kernel.Ends) error {
+	s, lax := w.inPod(ends)
+	refused, err := p.setup(pod, s)
+	if err != nil || len(refused) == 0 {
+		return err
+	}
+	more := &kernel.Setup{Dev: w.Interface, Index: ends.PeerIndex}
+	for _, r := range refused {
+		route := lax[r.Index]
+		if route == nil || !errors.Is(r, unix.EEXIST) {
+			return r
+		}
+		if route.To.Bits() > 0 {
+			continue
+		}
+		for _, n := range w.toNetworks(route.Family, nil) {
+			more.Route(n)
+		}
+	}
+	return p.must(pod, more)
 }
 
 // make makes the veth, with its other end in the pod, and what has to be written from

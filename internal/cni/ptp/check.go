@@ -186,7 +186,23 @@ func (c *checker) inPod() (err error) {
 	for _, g := range c.nexts {
 		neighbours[g] = c.hostMAC
 	}
-	return errors.Join(c.routesOf(v, c.Interface, c.routes), c.neighbours(v, c.Interface, neighbours))
+	return errors.Join(c.laxRoutes(v), c.routesOf(v, c.Interface, c.routes), c.neighbours(v, c.Interface, neighbours))
+}
+
+// laxRoutes looks for the routes that may be another interface's.
+func (c *checker) laxRoutes(v *kernel.View) error {
+	for i := range c.lax {
+		r := &c.lax[i]
+		have, err := v.Routes(c.ctx, r.Family, r.Table, "")
+		if err != nil {
+			return err
+		}
+		stands := func(h netstate.Route) bool { return h.Key() == r.Key() && (h.Hop.Dev != c.Interface || h.Equal(r)) }
+		if !slices.ContainsFunc(have, stands) {
+			c.say("missing: %s", r)
+		}
+	}
+	return nil
 }
 
 func (c *checker) link(l *netstate.Link, mac string) {
