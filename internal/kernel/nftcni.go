@@ -10,17 +10,32 @@ import (
 	"github.com/viarule/viarule/internal/netstate"
 )
 
-// The CNI plugins share one table of nftables, into which each adds what it needs.
-// Nobody puts it in place as a whole: another plugin's process may be adding to it.
+// The CNI plugins share a table of nftables in each of the families inet and netdev, into
+// which each adds what it needs. Nobody puts it in place as a whole: another plugin's process
+// may be adding to it.
+//
+// In the family netdev each chain has the name of the link that it is of. With the link it
+// goes by itself up to Linux 6.15 (nf_tables_netdev_event); from 6.16 on it stays, and is of
+// the next link of that name.
 
-// AddNftCNI adds to the table of the CNI plugins, in one transaction that needs no look
-// before: the chains of t are made, or rewritten where they are there; maps are made, and
+// AddNftCNI adds to the tables of the CNI plugins, in one transaction that needs no look
+// before: the chains are made, or rewritten where they are there; maps are made, and
 // elements added, where they are missing. The rest stays.
-func (c *Conn) AddNftCNI(ctx context.Context, t *netstate.NftTable) error {
+func (c *Conn) AddNftCNI(ctx context.Context, tables ...netstate.NftTable) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := &nftBatch{}
 	m.begin(0)
+	for i := range tables {
+		if err := m.addCNI(&tables[i]); err != nil {
+			return err
+		}
+	}
+	return c.nftCNI(ctx, "add to", m)
+}
+
+func (m *nftBatch) addCNI(t *netstate.NftTable) error {
+	m.netdev = t.Netdev
 	m.table(unix.NFT_MSG_NEWTABLE, netstate.NftTableCNI)
 	for i := range t.Chains {
 		if err := m.chain(netstate.NftTableCNI, &t.Chains[i]); err != nil {
@@ -40,7 +55,7 @@ func (c *Conn) AddNftCNI(ctx context.Context, t *netstate.NftTable) error {
 			}
 		}
 	}
-	return c.nftCNI(ctx, "add to", m)
+	return nil
 }
 
 // DeleteNftCNIElems deletes the elements of m. The error is ENOENT where one is missing.
@@ -61,16 +76,17 @@ func (c *Conn) nftCNI(ctx context.Context, what string, m *nftBatch) error {
 		err = c.sendNft(m)
 	}
 	if err != nil {
-		return fmt.Errorf("%s the table inet %s of nftables: %w", what, netstate.NftTableCNI, err)
+		return fmt.Errorf("%s the table %s of nftables: %w", what, netstate.NftTableCNI, err)
 	}
 	return nil
 }
 
-// DeleteNftCNIChain deletes a chain. The error is EBUSY where something leads to it.
-func (c *Conn) DeleteNftCNIChain(ctx context.Context, name string) error {
+// DeleteNftCNIChain deletes a chain, in the family netdev or inet. The error is EBUSY where
+// something leads to it, and ENOENT where it is missing.
+func (c *Conn) DeleteNftCNIChain(ctx context.Context, netdev bool, name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m := &nftBatch{}
+	m := &nftBatch{netdev: netdev}
 	m.begin(0)
 	m.flush(netstate.NftTableCNI, name)
 	m.add(unix.NFT_MSG_DELCHAIN, 0)
@@ -79,9 +95,9 @@ func (c *Conn) DeleteNftCNIChain(ctx context.Context, name string) error {
 	return c.nftCNI(ctx, "delete a chain of", m)
 }
 
-// NftCNIRules reads the rules of one chain of the table of the CNI plugins: one question,
-// whatever else there is in nftables. There are none where the chain is missing.
-func (c *Conn) NftCNIRules(ctx context.Context, chain string) (rules []netstate.NftRule, err error) {
+// NftCNIRules reads the rules of one chain of the family inet: one question, whatever else
+// there is in nftables. There are none where the chain is missing.
+func (c *Conn) NftCNIRules(ctx context.Context, chain string) ([]netstate.NftRule, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, err := c.openNft()
@@ -89,8 +105,12 @@ func (c *Conn) NftCNIRules(ctx context.Context, chain string) (rules []netstate.
 		return nil, err
 	}
 	defer n.drop()
-	body := putString(putString(inetHeader(), unix.NFTA_RULE_TABLE, netstate.NftTableCNI), unix.NFTA_RULE_CHAIN, chain)
-	err = n.nftList(ctx, "rules", unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, body, func(a attrList) error {
+	return n.nftCNIRules(ctx, inetHeader(), chain)
+}
+
+func (c *Conn) nftCNIRules(ctx context.Context, header []byte, chain string) (rules []netstate.NftRule, err error) {
+	body := putString(putString(header, unix.NFTA_RULE_TABLE, netstate.NftTableCNI), unix.NFTA_RULE_CHAIN, chain)
+	err = c.nftList(ctx, "rules", unix.NFT_MSG_GETRULE, unix.NFT_MSG_NEWRULE, body, func(a attrList) error {
 		if a.text(unix.NFTA_RULE_TABLE) == netstate.NftTableCNI && a.text(unix.NFTA_RULE_CHAIN) == chain {
 			rules = append(rules, decodeNftRule(a))
 		}
@@ -102,7 +122,50 @@ func (c *Conn) NftCNIRules(ctx context.Context, chain string) (rules []netstate.
 	return rules, err
 }
 
-// NftCNI reads the table of the CNI plugins; nil: there is none.
+// NftCNILink reads the chain of a link; nil: there is none.
+func (c *Conn) NftCNILink(ctx context.Context, link string) (*netstate.NftChain, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, err := c.openNft()
+	if err != nil {
+		return nil, err
+	}
+	defer n.drop()
+	body := putString(putString(netdevHeader(), unix.NFTA_CHAIN_TABLE, netstate.NftTableCNI), unix.NFTA_CHAIN_NAME, link)
+	b, err := n.ask(ctx, nftSubsystem|unix.NFT_MSG_GETCHAIN, 0, body)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(b) < genHeader {
+		return nil, errShort
+	}
+	chain := decodeChain(readAttrs(b[genHeader:]))
+	chain.Rules, err = n.nftCNIRules(ctx, netdevHeader(), link)
+	return &chain, err
+}
+
+// NftCNILinks gives the names of the chains of links.
+func (c *Conn) NftCNILinks(ctx context.Context) (links []string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, err := c.openNft()
+	if err != nil {
+		return nil, err
+	}
+	defer n.drop()
+	err = n.nftList(ctx, "chains", unix.NFT_MSG_GETCHAIN, unix.NFT_MSG_NEWCHAIN, netdevHeader(), func(a attrList) error {
+		if a.text(unix.NFTA_CHAIN_TABLE) == netstate.NftTableCNI {
+			links = append(links, a.text(unix.NFTA_CHAIN_NAME))
+		}
+		return nil
+	})
+	return links, err
+}
+
+// NftCNI reads the table of the family inet; nil: there is none.
 func (c *Conn) NftCNI(ctx context.Context) (*netstate.NftTable, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

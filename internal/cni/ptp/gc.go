@@ -44,8 +44,28 @@ func (p *plugin) gc() error {
 		gone[v.Links[i].Name] = true
 		removed++
 	}
-	failed = append(failed, p.gcNft(host, func(link string) bool { return v.Link(link) != nil && !gone[link] }), p.gcAddresses())
+	failed = append(failed, p.gcSources(host), p.gcNft(host, func(link string) bool { return v.Link(link) != nil && !gone[link] }), p.gcAddresses())
 	p.did = fmt.Sprintf("removed %d veths", removed)
+	return errors.Join(failed...)
+}
+
+// gcSources removes chains of veths that are gone, of whatever network: their names do not
+// tell. An ADD makes the veth before the chain; so the links are looked at behind the chains.
+func (p *plugin) gcSources(host *kernel.Conn) error {
+	chains, err := host.NftCNILinks(p.ctx)
+	if err != nil || len(chains) == 0 {
+		return err
+	}
+	v, err := host.View(p.ctx)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, link := range chains {
+		if v.Link(link) == nil {
+			failed = append(failed, dropSources(p.ctx, host, link))
+		}
+	}
 	return errors.Join(failed...)
 }
 
@@ -73,7 +93,7 @@ func (p *plugin) gcNft(host *kernel.Conn, there func(link string) bool) error {
 		if !strings.HasPrefix(t.Chains[i].Name, prefix) {
 			continue
 		}
-		if err := host.DeleteNftCNIChain(p.ctx, t.Chains[i].Name); !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOENT) {
+		if err := host.DeleteNftCNIChain(p.ctx, false, t.Chains[i].Name); !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOENT) {
 			failed = append(failed, err)
 		}
 	}

@@ -16,23 +16,26 @@ import (
 
 // The names in the table of nftables.
 const (
-	spoofChain = "ptp-sources"
-	masqChain  = "ptp-masquerade"
-	masqMap    = "ptp-links"
-	outPrefix  = "ptp-out-" // of the chains that masquerade
+	masqChain = "ptp-masquerade"
+	masqMap   = "ptp-links"
+	outPrefix = "ptp-out-" // of the chains that masquerade
 )
 
-// spoof drops what comes from a pod with a source to which the host has no route by that
-// pod's veth: another pod's address, the host's own, one from outside, or a link-local one.
-// One rule for all pods. It asks as the kernel would route the answer, for a packet without
-// a mark; and behind the translation of destinations (dstnat), since rules that select by
-// the address from which the answer comes mean the translated one.
-var spoof = netstate.NftChain{
-	Name: spoofChain,
-	Hook: netstate.NftHook{Type: "filter", Hook: "prerouting", Priority: netstate.NftFilter},
-	Rules: []netstate.NftRule{
-		{{Op: netstate.NftIIFPrefix, Link: Prefix}, {Op: netstate.NftFibUnmarked}, {Op: netstate.NftDrop}},
-	},
+// sources lets in what the pod sends from one of its addresses, and drops the rest: IP from
+// another pod's address, the host's own, one from outside, or a link-local one; ARP that says
+// it is from such; and what is neither. It stands where frames come in from the veth, before
+// all else, so that nothing else pays, and no route, rule or mark has a say.
+func (w *wiring) sources() netstate.NftChain {
+	c := netstate.NftChain{Name: w.host, Hook: netstate.NftHook{Type: "filter", Hook: "ingress", Device: w.host, Priority: netstate.NftFilter}}
+	for _, op := range []netstate.NftOp{netstate.NftSAddr, netstate.NftARPSAddr} {
+		for _, a := range w.addrs {
+			if op == netstate.NftSAddr || a.Is4() {
+				c.Rules = append(c.Rules, netstate.NftRule{{Op: op, Prefix: netip.PrefixFrom(a, a.BitLen())}, {Op: netstate.NftAccept}})
+			}
+		}
+	}
+	c.Rules = append(c.Rules, netstate.NftRule{{Op: netstate.NftDrop}})
+	return c
 }
 
 // masquerade sends the first packet of a pod's connection to the chain that the pod's veth
@@ -94,36 +97,31 @@ func sameRules(a, b []netstate.NftRule) bool {
 
 // protect has sources checked, and masquerades what the pod sends if that is asked for.
 func (p *plugin) protect(host *kernel.Conn, w *wiring) error {
-	add := netstate.NftTable{Name: netstate.NftTableCNI}
-	want := []netstate.NftChain{spoof}
+	tables := []netstate.NftTable{{Name: netstate.NftTableCNI, Netdev: true, Chains: []netstate.NftChain{w.sources()}}}
 	if p.config.ipMasq {
 		out := w.out()
-		want = append(want, masquerade, out)
-		add.Maps = append(add.Maps, elem(w.host, out.Name))
-	}
-	for i := range want {
-		ok, err := p.stands(host, &want[i])
-		if err != nil {
-			return err
+		add := netstate.NftTable{Name: netstate.NftTableCNI, Maps: []netstate.NftMap{elem(w.host, out.Name)}}
+		for _, c := range []netstate.NftChain{masquerade, out} {
+			ok, err := p.stands(host, &c)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				add.Chains = append(add.Chains, c)
+			}
 		}
-		if !ok {
-			add.Chains = append(add.Chains, want[i])
-		}
+		tables = append(tables, add)
 	}
-	if len(add.Chains) > 0 || len(add.Maps) > 0 {
-		p.note(&add)
-		return host.AddNftCNI(p.ctx, &add)
-	}
-	return nil
-}
-
-func (p *plugin) note(t *netstate.NftTable) {
 	if p.debug {
-		p.writes = append(p.writes, t.String())
+		for i := range tables {
+			p.writes = append(p.writes, tables[i].String())
+		}
 	}
+	return host.AddNftCNI(p.ctx, tables...)
 }
 
-// remove removes an attachment's veth, and with masq its element in the map.
+// remove removes an attachment's veth, with masq its element in the map, and, when the pod
+// can send no more, its chain.
 func (p *plugin) remove(ctx context.Context, host *kernel.Conn, a Attachment, masq bool) error {
 	var err error
 	if masq {
@@ -132,7 +130,17 @@ func (p *plugin) remove(ctx context.Context, host *kernel.Conn, a Attachment, ma
 			err = nil
 		}
 	}
-	return errors.Join(err, host.DeletePair(ctx, a.HostName(), a.owns))
+	return errors.Join(err, host.DeletePair(ctx, a.HostName(), a.owns), dropSources(ctx, host, a.HostName()))
+}
+
+// dropSources deletes a chain that may have gone with its veth. Where there is no nftables
+// there is none.
+func dropSources(ctx context.Context, host *kernel.Conn, link string) error {
+	err := host.DeleteNftCNIChain(ctx, true, link)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, kernel.ErrNotSupported) {
+		return nil
+	}
+	return err
 }
 
 // owns says that a veth with the attachment's name and some alias is its own. Where somebody
