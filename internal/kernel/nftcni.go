@@ -20,13 +20,30 @@ import (
 
 // AddNftCNI adds to the tables of the CNI plugins, in one transaction that needs no look
 // before: the chains are made, or rewritten where they are there; maps are made, and
-// elements added, where they are missing. The rest stays.
+// elements added, where they are missing. The rest stays. The error is ENOENT where the
+// family netdev has no such table yet: then other links may lack their chains too.
 func (c *Conn) AddNftCNI(ctx context.Context, tables ...netstate.NftTable) error {
+	return c.addNftCNI(ctx, false, tables)
+}
+
+// StartNftCNI is AddNftCNI where the family netdev has no such table yet, and EEXIST where
+// it has.
+func (c *Conn) StartNftCNI(ctx context.Context, tables ...netstate.NftTable) error {
+	return c.addNftCNI(ctx, true, tables)
+}
+
+func (c *Conn) addNftCNI(ctx context.Context, start bool, tables []netstate.NftTable) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := &nftBatch{}
 	m.begin(0)
 	for i := range tables {
+		m.netdev = tables[i].Netdev
+		if start && m.netdev {
+			m.add(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+			m.b = putString(m.b, unix.NFTA_TABLE_NAME, netstate.NftTableCNI)
+			m.close()
+		}
 		if err := m.addCNI(&tables[i]); err != nil {
 			return err
 		}
@@ -35,8 +52,9 @@ func (c *Conn) AddNftCNI(ctx context.Context, tables ...netstate.NftTable) error
 }
 
 func (m *nftBatch) addCNI(t *netstate.NftTable) error {
-	m.netdev = t.Netdev
-	m.table(unix.NFT_MSG_NEWTABLE, netstate.NftTableCNI)
+	if !m.netdev {
+		m.table(unix.NFT_MSG_NEWTABLE, netstate.NftTableCNI)
+	}
 	for i := range t.Chains {
 		if err := m.chain(netstate.NftTableCNI, &t.Chains[i]); err != nil {
 			return err

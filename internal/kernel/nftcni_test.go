@@ -115,8 +115,17 @@ func TestNftCNILinks(t *testing.T) {
 			},
 		}}}
 	}
-	for _, want := range []netstate.NftTable{table("via1", "10.1.0.2", "2001:db8::2"), table("via2", "10.1.0.3", "2001:db8::3"), table("via1", "10.1.0.9", "2001:db8::9")} {
-		if err := c.AddNftCNI(ctx, want, *cniTable()); err != nil {
+	for i, want := range []netstate.NftTable{table("via1", "10.1.0.2", "2001:db8::2"), table("via2", "10.1.0.3", "2001:db8::3"), table("via1", "10.1.0.9", "2001:db8::9")} {
+		add := c.AddNftCNI
+		if i == 0 {
+			if err := add(ctx, want); !errors.Is(err, unix.ENOENT) {
+				t.Errorf("before the table: %v", err)
+			}
+			add = c.StartNftCNI
+		} else if err := c.StartNftCNI(ctx, want); !errors.Is(err, unix.EEXIST) {
+			t.Errorf("started twice: %v", err)
+		}
+		if err := add(ctx, want, *cniTable()); err != nil {
 			t.Fatal(err)
 		}
 		link := want.Chains[0].Name

@@ -123,11 +123,11 @@ func (c *checker) forwarding(host *kernel.Conn) error {
 }
 
 func (c *checker) nft(host *kernel.Conn) error {
-	sources, err := host.NftCNILink(c.ctx, c.host)
+	have, err := host.NftCNILink(c.ctx, c.host)
 	if err != nil {
 		return err
 	}
-	if want := c.sources(); sources == nil || sources.Hook != want.Hook || !sameRules(sources.Rules, want.Rules) {
+	if want := sources(c.host, c.addrs); have == nil || have.Hook != want.Hook || !sameRules(have.Rules, want.Rules) {
 		c.say("the chain %s of table netdev %s is missing, or another", c.host, netstate.NftTableCNI)
 	}
 	if !c.config.ipMasq {

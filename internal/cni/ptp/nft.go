@@ -19,16 +19,19 @@ const (
 	masqChain = "ptp-masquerade"
 	masqMap   = "ptp-links"
 	outPrefix = "ptp-out-" // of the chains that masquerade
+	// oldChain is what the first builds had for all pods together, by routes.
+	oldChain = "ptp-sources"
 )
 
-// sources lets in what the pod sends from one of its addresses, and drops the rest: IP from
+// sources lets in what a pod sends from one of its addresses, and drops the rest: IP from
 // another pod's address, the host's own, one from outside, or a link-local one; ARP that says
 // it is from such; and what is neither. It stands where frames come in from the veth, before
 // all else, so that nothing else pays, and no route, rule or mark has a say.
-func (w *wiring) sources() netstate.NftChain {
-	c := netstate.NftChain{Name: w.host, Hook: netstate.NftHook{Type: "filter", Hook: "ingress", Device: w.host, Priority: netstate.NftFilter}}
+func sources(link string, addrs []netip.Addr) netstate.NftChain {
+	c := netstate.NftChain{Name: link, Hook: netstate.NftHook{Type: "filter", Hook: "ingress", Device: link, Priority: netstate.NftFilter}}
+	addrs = slices.SortedFunc(slices.Values(addrs), netip.Addr.Compare)
 	for _, op := range []netstate.NftOp{netstate.NftSAddr, netstate.NftARPSAddr} {
-		for _, a := range w.addrs {
+		for _, a := range addrs {
 			if op == netstate.NftSAddr || a.Is4() {
 				c.Rules = append(c.Rules, netstate.NftRule{{Op: op, Prefix: netip.PrefixFrom(a, a.BitLen())}, {Op: netstate.NftAccept}})
 			}
@@ -97,7 +100,7 @@ func sameRules(a, b []netstate.NftRule) bool {
 
 // protect has sources checked, and masquerades what the pod sends if that is asked for.
 func (p *plugin) protect(host *kernel.Conn, w *wiring) error {
-	tables := []netstate.NftTable{{Name: netstate.NftTableCNI, Netdev: true, Chains: []netstate.NftChain{w.sources()}}}
+	tables := []netstate.NftTable{{Name: netstate.NftTableCNI, Netdev: true, Chains: []netstate.NftChain{sources(w.host, w.addrs)}}}
 	if p.config.ipMasq {
 		out := w.out()
 		add := netstate.NftTable{Name: netstate.NftTableCNI, Maps: []netstate.NftMap{elem(w.host, out.Name)}}
@@ -117,7 +120,59 @@ func (p *plugin) protect(host *kernel.Conn, w *wiring) error {
 			p.writes = append(p.writes, tables[i].String())
 		}
 	}
-	return host.AddNftCNI(p.ctx, tables...)
+	err := host.AddNftCNI(p.ctx, tables...)
+	for try := 0; try < startTries && errors.Is(err, unix.ENOENT); try++ {
+		err = p.start(host, w.host, tables)
+	}
+	return err
+}
+
+// startTries is how often a table is started while pods come and go.
+const startTries = 3
+
+// start makes the table of the family netdev, with the chains of all pods that are there: on
+// a host's first pod, or when somebody has flushed nftables. Until the table is there, no ADD
+// has written its chain; those that come later rewrite theirs.
+func (p *plugin) start(host *kernel.Conn, own string, tables []netstate.NftTable) error {
+	v, err := host.View(p.ctx)
+	if err != nil {
+		return err
+	}
+	all := slices.Clone(tables)
+	for i := range v.Links {
+		l := &v.Links[i]
+		if a, ours := ParseAlias(l.Alias); !ours || l.Name == own || a.HostName() != l.Name {
+			continue
+		}
+		var addrs []netip.Addr
+		for _, f := range netstate.Families {
+			routes, err := v.Routes(p.ctx, f, netstate.TableMain, l.Name)
+			if err != nil {
+				return err
+			}
+			for j := range routes {
+				if r := &routes[j]; r.Protocol == netstate.ProtocolCNI && r.To.IsSingleIP() {
+					addrs = append(addrs, r.To.Addr())
+				}
+			}
+		}
+		if len(addrs) > 0 { // else its ADD is under way
+			all[0].Chains = append(slices.Clip(all[0].Chains), sources(l.Name, addrs))
+		}
+	}
+	err = host.StartNftCNI(p.ctx, all...)
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		return host.AddNftCNI(p.ctx, tables...)
+	case errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("%w: does the kernel have NF_TABLES_NETDEV and NETFILTER_INGRESS?", err)
+	case err != nil:
+		return err
+	}
+	if err = host.DeleteNftCNIChain(p.ctx, false, oldChain); errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
 }
 
 // remove removes an attachment's veth, with masq its element in the map, and, when the pod
