@@ -76,12 +76,23 @@ func (m *nftBatch) addCNI(t *netstate.NftTable) error {
 	return nil
 }
 
-// DeleteNftCNIElems deletes the elements of m. The error is ENOENT where one is missing.
-func (c *Conn) DeleteNftCNIElems(ctx context.Context, m *netstate.NftMap) error {
+// DeleteNftCNI deletes the chains of links, and the elements of m, in one transaction. The
+// error is ENOENT where one is missing; then nothing is deleted.
+//
+// It takes as long as the kernel needs until nobody looks at them any more, which may be
+// some 20 ms: the socket's end waits for that (nft_rcv_nl_event).
+func (c *Conn) DeleteNftCNI(ctx context.Context, links []string, m *netstate.NftMap) error {
+	if len(links) == 0 && len(m.Elems) == 0 {
+		return nil
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b := &nftBatch{}
+	b := &nftBatch{netdev: true}
 	b.begin(0)
+	for _, link := range links {
+		b.deleteCNI(link)
+	}
+	b.netdev = false
 	if err := b.elements(unix.NFT_MSG_DELSETELEM, netstate.NftTableCNI, m, m.Elems, 0); err != nil {
 		return err
 	}
@@ -99,18 +110,23 @@ func (c *Conn) nftCNI(ctx context.Context, what string, m *nftBatch) error {
 	return nil
 }
 
-// DeleteNftCNIChain deletes a chain, in the family netdev or inet. The error is EBUSY where
-// something leads to it, and ENOENT where it is missing.
-func (c *Conn) DeleteNftCNIChain(ctx context.Context, netdev bool, name string) error {
+// DeleteNftCNIChain deletes a chain of the family inet. The error is EBUSY where something
+// leads to it, and ENOENT where it is missing.
+func (c *Conn) DeleteNftCNIChain(ctx context.Context, name string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m := &nftBatch{netdev: netdev}
+	m := &nftBatch{}
 	m.begin(0)
-	m.flush(netstate.NftTableCNI, name)
-	m.add(unix.NFT_MSG_DELCHAIN, 0)
-	m.b = putString(putString(m.b, unix.NFTA_CHAIN_TABLE, netstate.NftTableCNI), unix.NFTA_CHAIN_NAME, name)
-	m.close()
+	m.deleteCNI(name)
 	return c.nftCNI(ctx, "delete a chain of", m)
+}
+
+// deleteCNI deletes a chain with its rules.
+func (m *nftBatch) deleteCNI(chain string) {
+	m.flush(netstate.NftTableCNI, chain)
+	m.add(unix.NFT_MSG_DELCHAIN, 0)
+	m.b = putString(putString(m.b, unix.NFTA_CHAIN_TABLE, netstate.NftTableCNI), unix.NFTA_CHAIN_NAME, chain)
+	m.close()
 }
 
 // NftCNIRules reads the rules of one chain of the family inet: one question, whatever else

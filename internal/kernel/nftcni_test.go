@@ -74,16 +74,16 @@ func TestNftCNI(t *testing.T) {
 	if got, err := c.NftCNI(ctx); err != nil || len(got.Maps) != 1 || len(got.Maps[0].Elems) != 2 {
 		t.Errorf("%s, %v", got, err)
 	}
-	if err := c.DeleteNftCNIChain(ctx, false, "net"); !errors.Is(err, unix.EBUSY) {
+	if err := c.DeleteNftCNIChain(ctx, "net"); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("a chain with elements: %v", err)
 	}
 	for i, link := range []string{"via1", "via2", "via2"} {
 		m := elems(link, "net").Maps[0]
-		if err := c.DeleteNftCNIElems(ctx, &m); (err == nil) != (i < 2) || i == 2 && !errors.Is(err, unix.ENOENT) {
+		if err := c.DeleteNftCNI(ctx, nil, &m); (err == nil) != (i < 2) || i == 2 && !errors.Is(err, unix.ENOENT) {
 			t.Errorf("delete %s: %v", link, err)
 		}
 	}
-	if err := c.DeleteNftCNIChain(ctx, false, "net"); err != nil {
+	if err := c.DeleteNftCNIChain(ctx, "net"); err != nil {
 		t.Error(err)
 	}
 	if s, err := c.Snapshot(ctx); err != nil || len(s.Nft) != 0 {
@@ -154,9 +154,25 @@ func TestNftCNILinks(t *testing.T) {
 	if err := c.AddNftCNI(ctx, table("nowhere/", "10.1.0.2", "2001:db8::2")); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("no link's name: %v", err)
 	}
-	for i := range 2 {
-		if err := c.DeleteNftCNIChain(ctx, true, "via1"); (err == nil) != (i == 0) || i == 1 && !errors.Is(err, unix.ENOENT) {
-			t.Errorf("delete: %v", err)
+	masq := &cniTable().Maps[0]
+	for _, tt := range []struct {
+		links []string
+		m     *netstate.NftMap
+		want  error
+		left  int
+	}{
+		{nil, &netstate.NftMap{}, nil, 2},
+		{[]string{"via1", "via3"}, &netstate.NftMap{}, unix.ENOENT, 2},
+		{[]string{"via1"}, &netstate.NftMap{Name: "masq", Elems: []netstate.NftElem{{Link: "via7"}}}, unix.ENOENT, 2},
+		{[]string{"via1"}, masq, nil, 1},
+		{[]string{"via2"}, masq, unix.ENOENT, 1},
+		{[]string{"via2"}, &netstate.NftMap{}, nil, 0},
+	} {
+		if err := c.DeleteNftCNI(ctx, tt.links, tt.m); !errors.Is(err, tt.want) {
+			t.Errorf("delete %v and %v: %v, want %v", tt.links, tt.m.Elems, err, tt.want)
+		}
+		if left, err := c.NftCNILinks(ctx); err != nil || len(left) != tt.left {
+			t.Errorf("after %v: %v, %v", tt.links, left, err)
 		}
 	}
 }

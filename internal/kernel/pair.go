@@ -184,6 +184,19 @@ func (c *Conn) DeletePair(ctx context.Context, name string, ours func(alias stri
 	return nil
 }
 
+// Gone says whether there is no link of that name. While a link is being deleted it waits,
+// until the link is no more; the kernel's own cleaning up comes after that.
+func (c *Conn) Gone(ctx context.Context, name string) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	body := putU32(make([]byte, linkHeader), unix.IFLA_EXT_MASK, skipStats)
+	_, err := c.ask(ctx, unix.RTM_GETLINK, 0, putString(body, unix.IFLA_IFNAME, name))
+	if errors.Is(err, unix.ENODEV) {
+		return true, nil
+	}
+	return false, err
+}
+
 func (c *Conn) deletePair(ctx context.Context, name string, ours func(alias string) bool) error {
 	body := putU32(make([]byte, linkHeader), unix.IFLA_EXT_MASK, skipStats)
 	found, err := c.ask(ctx, unix.RTM_GETLINK, 0, putString(body, unix.IFLA_IFNAME, name))

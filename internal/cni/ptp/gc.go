@@ -11,6 +11,7 @@ import (
 	"github.com/viarule/viarule/internal/cni"
 	"github.com/viarule/viarule/internal/cni/ipam"
 	"github.com/viarule/viarule/internal/kernel"
+	"github.com/viarule/viarule/internal/netstate"
 )
 
 // gc removes the veths of this network whose attachments the runtime does not list, their
@@ -60,13 +61,8 @@ func (p *plugin) gcSources(host *kernel.Conn) error {
 	if err != nil {
 		return err
 	}
-	var failed []error
-	for _, link := range chains {
-		if v.Link(link) == nil {
-			failed = append(failed, dropSources(p.ctx, host, link))
-		}
-	}
-	return errors.Join(failed...)
+	chains = slices.DeleteFunc(chains, func(link string) bool { return v.Link(link) != nil })
+	return dropNft(p.ctx, host, chains, netstate.NftMap{})
 }
 
 // gcNft removes the elements of this network whose veth is gone, and chains that nothing
@@ -78,22 +74,17 @@ func (p *plugin) gcNft(host *kernel.Conn, there func(link string) bool) error {
 	}
 	prefix := outPrefixOf(p.call.Network)
 	var failed []error
-	for i := range t.Maps {
-		for _, e := range t.Maps[i].Elems {
-			if t.Maps[i].Name != masqMap || !strings.HasPrefix(e.Chain, prefix) || there(e.Link) {
-				continue
-			}
-			m := elem(e.Link, "")
-			if err := host.DeleteNftCNIElems(p.ctx, &m); !errors.Is(err, unix.ENOENT) {
-				failed = append(failed, err)
-			}
+	for _, m := range t.Maps {
+		if m.Name == masqMap {
+			m.Elems = slices.DeleteFunc(m.Elems, func(e netstate.NftElem) bool { return !strings.HasPrefix(e.Chain, prefix) || there(e.Link) })
+			failed = append(failed, dropNft(p.ctx, host, nil, m))
 		}
 	}
 	for i := range t.Chains {
 		if !strings.HasPrefix(t.Chains[i].Name, prefix) {
 			continue
 		}
-		if err := host.DeleteNftCNIChain(p.ctx, false, t.Chains[i].Name); !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOENT) {
+		if err := host.DeleteNftCNIChain(p.ctx, t.Chains[i].Name); !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOENT) {
 			failed = append(failed, err)
 		}
 	}

@@ -169,31 +169,72 @@ func (p *plugin) start(host *kernel.Conn, own string, tables []netstate.NftTable
 	case err != nil:
 		return err
 	}
-	if err = host.DeleteNftCNIChain(p.ctx, false, oldChain); errors.Is(err, unix.ENOENT) {
+	if err = host.DeleteNftCNIChain(p.ctx, oldChain); errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	return err
 }
 
-// remove removes an attachment's veth, with masq its element in the map, and, when the pod
-// can send no more, its chain.
+// remove removes an attachment's veth, and what nftables has for it: the chain, and with masq
+// an element of the map. Both take the kernel long, which sleeps for nearly all of it; so the
+// latter is done while the kernel still cleans up after the veth, but not before the pod can
+// send no more.
 func (p *plugin) remove(ctx context.Context, host *kernel.Conn, a Attachment, masq bool) error {
-	var err error
-	if masq {
-		m := elem(a.HostName(), "")
-		if err = host.DeleteNftCNIElems(ctx, &m); errors.Is(err, unix.ENOENT) {
-			err = nil
-		}
+	aside, err := kernel.Open("")
+	if err != nil {
+		return err
 	}
-	return errors.Join(err, host.DeletePair(ctx, a.HostName(), a.owns), dropSources(ctx, host, a.HostName()))
+	defer aside.Close()
+	name := a.HostName()
+	deleted := make(chan error, 1)
+	go func() { deleted <- host.DeletePair(ctx, name, a.owns) }()
+	ended, err := untilGone(ctx, aside, name, deleted)
+	if err == nil {
+		var m netstate.NftMap
+		if masq {
+			m = elem(name, "")
+		}
+		err = dropNft(ctx, aside, []string{name}, m)
+	}
+	if !ended {
+		err = errors.Join(err, <-deleted)
+	}
+	return err
 }
 
-// dropSources deletes a chain that may have gone with its veth. Where there is no nftables
-// there is none.
-func dropSources(ctx context.Context, host *kernel.Conn, link string) error {
-	err := host.DeleteNftCNIChain(ctx, true, link)
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, kernel.ErrNotSupported) {
+// untilGone waits until a link is no more, or its deletion has ended, with what came of it.
+func untilGone(ctx context.Context, host *kernel.Conn, name string, deleted <-chan error) (ended bool, err error) {
+	for {
+		select {
+		case err := <-deleted:
+			return true, err
+		default:
+		}
+		if gone, err := host.Gone(ctx, name); gone || err != nil {
+			return false, err
+		}
+	}
+}
+
+// dropNft deletes chains of links, and elements of a map, whichever are there: a chain may
+// have gone with its veth. Where there is no nftables there are none.
+func dropNft(ctx context.Context, host *kernel.Conn, links []string, m netstate.NftMap) error {
+	err := host.DeleteNftCNI(ctx, links, &m)
+	if errors.Is(err, kernel.ErrNotSupported) {
 		return nil
+	}
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	if len(links)+len(m.Elems) == 1 {
+		return nil
+	}
+	err = nil
+	for i := range links {
+		err = errors.Join(err, dropNft(ctx, host, links[i:i+1], netstate.NftMap{}))
+	}
+	for _, e := range m.Elems {
+		err = errors.Join(err, dropNft(ctx, host, nil, netstate.NftMap{Name: m.Name, Elems: []netstate.NftElem{e}}))
 	}
 	return err
 }
