@@ -76,17 +76,43 @@ func (m *nftBatch) addCNI(t *netstate.NftTable) error {
 	return nil
 }
 
-// DeleteNftCNI deletes the chains of links, and the elements of m, in one transaction. The
-// error is ENOENT where one is missing; then nothing is deleted.
+// DeleteNftCNI deletes the chains of links, and the elements of m, whichever are there. Where
+// there is no nftables there are none.
 //
 // It takes as long as the kernel needs until nobody looks at them any more, which may be
 // some 20 ms: the socket's end waits for that (nft_rcv_nl_event).
 func (c *Conn) DeleteNftCNI(ctx context.Context, links []string, m *netstate.NftMap) error {
-	if len(links) == 0 && len(m.Elems) == 0 {
-		return nil
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.dropNftCNI(ctx, links, m)
+}
+
+func (c *Conn) dropNftCNI(ctx context.Context, links []string, m *netstate.NftMap) error {
+	if len(links)+len(m.Elems) == 0 {
+		return nil
+	}
+	err := c.tryDropNftCNI(ctx, links, m)
+	if errors.Is(err, ErrNotSupported) {
+		return nil
+	}
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	if len(links)+len(m.Elems) == 1 {
+		return nil
+	}
+	err = nil
+	for i := range links {
+		err = errors.Join(err, c.dropNftCNI(ctx, links[i:i+1], &netstate.NftMap{}))
+	}
+	for i := range m.Elems {
+		err = errors.Join(err, c.dropNftCNI(ctx, nil, &netstate.NftMap{Name: m.Name, Elems: m.Elems[i : i+1]}))
+	}
+	return err
+}
+
+// tryDropNftCNI is one transaction, which fails where something is missing.
+func (c *Conn) tryDropNftCNI(ctx context.Context, links []string, m *netstate.NftMap) error {
 	b := &nftBatch{netdev: true}
 	b.begin(0)
 	for _, link := range links {

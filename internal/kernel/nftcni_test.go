@@ -79,8 +79,11 @@ func TestNftCNI(t *testing.T) {
 	}
 	for i, link := range []string{"via1", "via2", "via2"} {
 		m := elems(link, "net").Maps[0]
-		if err := c.DeleteNftCNI(ctx, nil, &m); (err == nil) != (i < 2) || i == 2 && !errors.Is(err, unix.ENOENT) {
+		if err := c.DeleteNftCNI(ctx, nil, &m); err != nil {
 			t.Errorf("delete %s: %v", link, err)
+		}
+		if got, err := c.NftCNI(ctx); err != nil || len(got.Maps) != 1 || len(got.Maps[0].Elems) != max(0, 1-i) {
+			t.Errorf("after %s: %s, %v", link, got, err)
 		}
 	}
 	if err := c.DeleteNftCNIChain(ctx, "net"); err != nil {
@@ -94,7 +97,7 @@ func TestNftCNI(t *testing.T) {
 // TestNftCNILinks: chains of links beside the table of the family inet, in one transaction.
 func TestNftCNILinks(t *testing.T) {
 	netnstest.New(t)
-	netnstest.IP(t, "link add via1 type veth peer name p1", "link add via2 type veth peer name p2")
+	netnstest.IP(t, "link add via1 type veth peer name p1", "link add via2 type veth peer name p2", "link add via3 type veth peer name p3")
 	c := openHere(t)
 	ctx := context.Background()
 	if got, err := c.NftCNILink(ctx, "via1"); got != nil || err != nil {
@@ -154,26 +157,33 @@ func TestNftCNILinks(t *testing.T) {
 	if err := c.AddNftCNI(ctx, table("nowhere/", "10.1.0.2", "2001:db8::2")); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("no link's name: %v", err)
 	}
+	if err := c.AddNftCNI(ctx, table("via3", "10.1.0.4", "2001:db8::4")); err != nil {
+		t.Fatal(err)
+	}
 	masq := &cniTable().Maps[0]
 	for _, tt := range []struct {
 		links []string
 		m     *netstate.NftMap
-		want  error
-		left  int
+		left  []string
+		elems int
 	}{
-		{nil, &netstate.NftMap{}, nil, 2},
-		{[]string{"via1", "via3"}, &netstate.NftMap{}, unix.ENOENT, 2},
-		{[]string{"via1"}, &netstate.NftMap{Name: "masq", Elems: []netstate.NftElem{{Link: "via7"}}}, unix.ENOENT, 2},
-		{[]string{"via1"}, masq, nil, 1},
-		{[]string{"via2"}, masq, unix.ENOENT, 1},
-		{[]string{"via2"}, &netstate.NftMap{}, nil, 0},
+		{nil, &netstate.NftMap{}, []string{"via1", "via2", "via3"}, 1},
+		{[]string{"nowhere", "via1"}, &netstate.NftMap{Name: "masq", Elems: []netstate.NftElem{{Link: "via7"}}}, []string{"via2", "via3"}, 1},
+		{[]string{"via2"}, masq, []string{"via3"}, 0},
+		{[]string{"via2", "via3"}, masq, nil, 0},
 	} {
-		if err := c.DeleteNftCNI(ctx, tt.links, tt.m); !errors.Is(err, tt.want) {
-			t.Errorf("delete %v and %v: %v, want %v", tt.links, tt.m.Elems, err, tt.want)
+		if err := c.DeleteNftCNI(ctx, tt.links, tt.m); err != nil {
+			t.Errorf("delete %v and %v: %v", tt.links, tt.m.Elems, err)
 		}
-		if left, err := c.NftCNILinks(ctx); err != nil || len(left) != tt.left {
+		if left, err := c.NftCNILinks(ctx); err != nil || !reflect.DeepEqual(left, tt.left) {
 			t.Errorf("after %v: %v, %v", tt.links, left, err)
 		}
+		if got, err := c.NftCNI(ctx); err != nil || len(got.Maps[0].Elems) != tt.elems {
+			t.Errorf("after %v: %s, %v", tt.links, got, err)
+		}
+	}
+	if err := c.DeleteNftCNI(ctx, nil, &netstate.NftMap{Name: "other", Elems: []netstate.NftElem{{}}}); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("an element of no kind: %v", err)
 	}
 }
 

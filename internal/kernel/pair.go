@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/viarule/viarule/internal/netstate"
 )
 
 // Pair is a veth pair of which one end is made in another namespace.
@@ -172,36 +174,25 @@ func readIPv6Conf(link attrList) *IPv6Conf {
 	return &IPv6Conf{Forwarding: at(devconfForwarding) != 0, AcceptRA: int32(at(devconfAcceptRA)), Disabled: at(devconfDisable) != 0}
 }
 
-// DeletePair deletes a veth pair by the end that is here. The kernel takes some 18 ms for
-// it, nearly all of them asleep. The error is EPERM where the link is no veth, or ours says
-// no to its alias; there is none where there is no such link.
-func (c *Conn) DeletePair(ctx context.Context, name string, ours func(alias string) bool) error {
+// DeletePair deletes a veth pair by the end that is here, and its chain and elements of m as
+// DeleteNftCNI does. The kernel takes some 18 ms for either, nearly all of them asleep. So
+// both are under way at once; but the chain goes only when nothing can come by the link any
+// more. The error is EPERM where the link is no veth, or ours says no to its alias: then all
+// stays. There is none where there is no such link.
+func (c *Conn) DeletePair(ctx context.Context, name string, ours func(alias string) bool, m *netstate.NftMap) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.deletePair(ctx, name, ours); err != nil {
+	if err := c.deletePair(ctx, name, ours, m); err != nil {
 		return fmt.Errorf("delete veth %s: %w", name, err)
 	}
 	return nil
 }
 
-// Gone says whether there is no link of that name. While a link is being deleted it waits,
-// until the link is no more; the kernel's own cleaning up comes after that.
-func (c *Conn) Gone(ctx context.Context, name string) (bool, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	body := putU32(make([]byte, linkHeader), unix.IFLA_EXT_MASK, skipStats)
-	_, err := c.ask(ctx, unix.RTM_GETLINK, 0, putString(body, unix.IFLA_IFNAME, name))
-	if errors.Is(err, unix.ENODEV) {
-		return true, nil
-	}
-	return false, err
-}
-
-func (c *Conn) deletePair(ctx context.Context, name string, ours func(alias string) bool) error {
+func (c *Conn) deletePair(ctx context.Context, name string, ours func(alias string) bool, m *netstate.NftMap) error {
 	body := putU32(make([]byte, linkHeader), unix.IFLA_EXT_MASK, skipStats)
 	found, err := c.ask(ctx, unix.RTM_GETLINK, 0, putString(body, unix.IFLA_IFNAME, name))
 	if errors.Is(err, unix.ENODEV) {
-		return nil
+		return c.dropNftCNI(ctx, []string{name}, m)
 	}
 	if err != nil {
 		return err
@@ -213,8 +204,73 @@ func (c *Conn) deletePair(ctx context.Context, name string, ours func(alias stri
 	if there.Kind != "veth" || !ours(there.Alias) {
 		return fmt.Errorf("it is a link of kind %q with the alias %q, so not one that viarule made: %w", there.Kind, there.Alias, unix.EPERM)
 	}
-	if err := c.deleteIndex(ctx, int32(there.Index)); err != nil && !errors.Is(err, unix.ENODEV) {
-		return err
+	w, err := c.listen(1 << (unix.RTNLGRP_LINK - 1))
+	if err != nil {
+		return fmt.Errorf("listen for its end: %w", err)
 	}
-	return nil
+	ended, dropped := make(chan bool, 1), make(chan error, 1)
+	go func() {
+		defer w.close()
+		down, err := w.untilDown(int32(there.Index), ended)
+		if down && err == nil {
+			err = c.dropNftCNI(ctx, []string{name}, m)
+		}
+		dropped <- err
+	}()
+	err = c.deleteIndex(ctx, int32(there.Index))
+	if errors.Is(err, unix.ENODEV) {
+		err = nil
+	}
+	ended <- err == nil
+	return errors.Join(err, <-dropped)
+}
+
+// listen opens a socket of multicast groups in the namespace of c.
+func (c *Conn) listen(groups uint32) (m *multicast, err error) {
+	err = inNamespace(c.ns, func() (err error) {
+		m, err = openMulticast(groups)
+		return err
+	})
+	return m, err
+}
+
+// hearing is how long it takes to see that a deletion has ended of which nothing was heard,
+// in milliseconds: it failed, or there was so much to hear that it was lost.
+const hearing = 20
+
+// untilDown waits for the word that a link is down, with which its deletion begins. The
+// kernel gives it when nothing comes by the link any more, and before it waits for all that
+// still look at it (unregister_netdevice_many_notify, dev_close_many; netdev_run_todo). Of a
+// deletion that has ended without it, ended tells how.
+func (m *multicast) untilDown(index int32, ended <-chan bool) (down bool, err error) {
+	buf := make([]byte, datagram)
+	for {
+		n, _, err := unix.Recvfrom(m.fd, buf, 0)
+		switch err {
+		case nil:
+			for r := buf[:n]; len(r) > 0; {
+				var msg message
+				if msg, r, err = nextMessage(r); err != nil {
+					return false, err
+				}
+				b := msg.body // struct ifinfomsg
+				if (msg.typ == unix.RTM_NEWLINK || msg.typ == unix.RTM_DELLINK) && len(b) >= linkHeader && b[0] == unix.AF_UNSPEC &&
+					int32(native.Uint32(b[4:])) == index && native.Uint32(b[8:])&unix.IFF_UP == 0 {
+					return true, nil
+				}
+			}
+		case unix.EINTR, unix.ENOBUFS:
+		case unix.EAGAIN:
+			select {
+			case deleted := <-ended:
+				return deleted, nil
+			default:
+			}
+			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(m.fd), Events: unix.POLLIN}}, hearing); err != nil && err != unix.EINTR {
+				return false, err
+			}
+		default:
+			return false, err
+		}
+	}
 }

@@ -38,7 +38,7 @@ func (p *plugin) gc() error {
 		if !ours || a.Network != p.call.Network || a.HostName() != v.Links[i].Name || slices.Contains(valid, cni.GCAttachment{ContainerID: a.Container, IfName: a.Interface}) {
 			continue
 		}
-		if err := host.DeletePair(p.ctx, v.Links[i].Name, a.owns); err != nil {
+		if err := host.DeletePair(p.ctx, v.Links[i].Name, a.owns, &netstate.NftMap{}); err != nil {
 			failed = append(failed, err)
 			continue
 		}
@@ -62,7 +62,7 @@ func (p *plugin) gcSources(host *kernel.Conn) error {
 		return err
 	}
 	chains = slices.DeleteFunc(chains, func(link string) bool { return v.Link(link) != nil })
-	return dropNft(p.ctx, host, chains, netstate.NftMap{})
+	return host.DeleteNftCNI(p.ctx, chains, &netstate.NftMap{})
 }
 
 // gcNft removes the elements of this network whose veth is gone, and chains that nothing
@@ -77,7 +77,7 @@ func (p *plugin) gcNft(host *kernel.Conn, there func(link string) bool) error {
 	for _, m := range t.Maps {
 		if m.Name == masqMap {
 			m.Elems = slices.DeleteFunc(m.Elems, func(e netstate.NftElem) bool { return !strings.HasPrefix(e.Chain, prefix) || there(e.Link) })
-			failed = append(failed, dropNft(p.ctx, host, nil, m))
+			failed = append(failed, host.DeleteNftCNI(p.ctx, nil, &m))
 		}
 	}
 	for i := range t.Chains {

@@ -175,68 +175,14 @@ func (p *plugin) start(host *kernel.Conn, own string, tables []netstate.NftTable
 	return err
 }
 
-// remove removes an attachment's veth, and what nftables has for it: the chain, and with masq
-// an element of the map. Both take the kernel long, which sleeps for nearly all of it; so the
-// latter is done while the kernel still cleans up after the veth, but not before the pod can
-// send no more.
+// remove removes an attachment's veth, and what nftables has of it: the chain, and with masq
+// an element of the map.
 func (p *plugin) remove(ctx context.Context, host *kernel.Conn, a Attachment, masq bool) error {
-	aside, err := kernel.Open("")
-	if err != nil {
-		return err
+	var m netstate.NftMap
+	if masq {
+		m = elem(a.HostName(), "")
 	}
-	defer aside.Close()
-	name := a.HostName()
-	deleted := make(chan error, 1)
-	go func() { deleted <- host.DeletePair(ctx, name, a.owns) }()
-	ended, err := untilGone(ctx, aside, name, deleted)
-	if err == nil {
-		var m netstate.NftMap
-		if masq {
-			m = elem(name, "")
-		}
-		err = dropNft(ctx, aside, []string{name}, m)
-	}
-	if !ended {
-		err = errors.Join(err, <-deleted)
-	}
-	return err
-}
-
-// untilGone waits until a link is no more, or its deletion has ended, with what came of it.
-func untilGone(ctx context.Context, host *kernel.Conn, name string, deleted <-chan error) (ended bool, err error) {
-	for {
-		select {
-		case err := <-deleted:
-			return true, err
-		default:
-		}
-		if gone, err := host.Gone(ctx, name); gone || err != nil {
-			return false, err
-		}
-	}
-}
-
-// dropNft deletes chains of links, and elements of a map, whichever are there: a chain may
-// have gone with its veth. Where there is no nftables there are none.
-func dropNft(ctx context.Context, host *kernel.Conn, links []string, m netstate.NftMap) error {
-	err := host.DeleteNftCNI(ctx, links, &m)
-	if errors.Is(err, kernel.ErrNotSupported) {
-		return nil
-	}
-	if !errors.Is(err, unix.ENOENT) {
-		return err
-	}
-	if len(links)+len(m.Elems) == 1 {
-		return nil
-	}
-	err = nil
-	for i := range links {
-		err = errors.Join(err, dropNft(ctx, host, links[i:i+1], netstate.NftMap{}))
-	}
-	for _, e := range m.Elems {
-		err = errors.Join(err, dropNft(ctx, host, nil, netstate.NftMap{Name: m.Name, Elems: []netstate.NftElem{e}}))
-	}
-	return err
+	return host.DeletePair(ctx, a.HostName(), a.owns, &m)
 }
 
 // owns says that a veth with the attachment's name and some alias is its own. Where somebody
