@@ -79,8 +79,8 @@ func (m *nftBatch) addCNI(t *netstate.NftTable) error {
 // DeleteNftCNI deletes the chains of links, and the elements of m, whichever are there. Where
 // there is no nftables there are none.
 //
-// It takes as long as the kernel needs until nobody looks at them any more, which may be
-// some 20 ms: the socket's end waits for that (nft_rcv_nl_event).
+// It takes until nobody looks at them any more, which may be some 20 ms: the socket's end
+// waits for that, and all other changes of nftables with it (nft_rcv_nl_event).
 func (c *Conn) DeleteNftCNI(ctx context.Context, links []string, m *netstate.NftMap) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -207,11 +207,15 @@ func (c *Conn) NftCNILink(ctx context.Context, link string) (*netstate.NftChain,
 	return &chain, err
 }
 
-// NftCNILinks gives the names of the chains of links.
+// NftCNILinks gives the names of the chains of links. Where there is no nftables there are
+// none.
 func (c *Conn) NftCNILinks(ctx context.Context) (links []string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n, err := c.openNft()
+	if nftAbsent(err) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -6,8 +6,6 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/viarule/viarule/internal/netstate"
 )
 
 // Pair is a veth pair of which one end is made in another namespace.
@@ -60,7 +58,7 @@ const (
 // kernel a grace period of RCU more. It takes one send, which no signal ends half-way: there
 // is no moment without the alias. The error is EEXIST where one of the names is taken; it does
 // not say which. A link that has Name already gets the alias then, so Name should be one that
-// nobody else has.
+// nobody else has: see HasLink. Where it fails otherwise, no pair is left.
 func (c *Conn) CreatePair(ctx context.Context, p Pair, peer *Namespace) (Ends, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,30 +101,42 @@ func (c *Conn) createPair(ctx context.Context, p *Pair, peer *Namespace) (e Ends
 		s.add(unix.RTM_NEWLINK, 0, put(putString(make([]byte, linkHeader), unix.IFLA_IFNAME, p.Name), unix.IFLA_IFALIAS, []byte(p.Alias)), "")
 	}
 	found, refused, err := c.setup(ctx, &s)
-	if err != nil {
-		return e, err
+	if len(refused) > 0 && refused[0].at == 0 {
+		if err := refused[0].err; !errors.Is(err, unix.EOPNOTSUPP) || !c.lacksKind(ctx, "veth") {
+			return e, err
+		}
+		return e, &FeatureError{Name: "links of kind veth"}
 	}
+	if err == nil {
+		err = e.take(found, refused)
+	}
+	if err != nil {
+		// Made, or nobody knows. What has the name without the alias is another's, or was made a
+		// moment ago and got none.
+		ours := func(alias string) bool { return alias == p.Alias || alias == "" }
+		err = errors.Join(err, c.deletePair(context.WithoutCancel(ctx), p.Name, ours))
+	}
+	return e, err
+}
+
+// take takes in what the kernel answered to the requests behind the first.
+func (e *Ends) take(found [][]byte, refused []refusal) error {
 	for _, r := range refused {
 		switch r.at {
-		case 0:
-			if errors.Is(r.err, unix.EOPNOTSUPP) && c.lacksKind(ctx, "veth") {
-				return e, &FeatureError{Name: "links of kind veth"}
-			}
-			return e, r.err
 		case 1:
-			return e, fmt.Errorf("look it up: %w", r.err)
+			return fmt.Errorf("look it up: %w", r.err)
 		case 2: // a kernel without IPv6 has no answer
 		default:
-			return e, fmt.Errorf("set the alias: %w", r.err)
+			return fmt.Errorf("set the alias: %w", r.err)
 		}
 	}
 	if err := e.read(found[1]); err != nil {
-		return e, err
+		return err
 	}
 	if len(found[2]) >= netconfHeader {
 		e.ForwardsIPv6 = native32(readAttrs(found[2][netconfHeader:]).get(netconfForwarding)) != 0
 	}
-	return e, nil
+	return nil
 }
 
 // netconfAll is NETCONFA_IFINDEX_ALL, -1.
@@ -174,103 +184,53 @@ func readIPv6Conf(link attrList) *IPv6Conf {
 	return &IPv6Conf{Forwarding: at(devconfForwarding) != 0, AcceptRA: int32(at(devconfAcceptRA)), Disabled: at(devconfDisable) != 0}
 }
 
-// DeletePair deletes a veth pair by the end that is here, and its chain and elements of m as
-// DeleteNftCNI does. The kernel takes some 18 ms for either, nearly all of them asleep. So
-// both are under way at once; but the chain goes only when nothing can come by the link any
-// more. The error is EPERM where the link is no veth, or ours says no to its alias: then all
-// stays. There is none where there is no such link.
-func (c *Conn) DeletePair(ctx context.Context, name string, ours func(alias string) bool, m *netstate.NftMap) error {
+// DeletePair deletes a veth pair by the end that is here. The kernel takes some 18 ms for
+// it, nearly all of them asleep. The error is EPERM where the link is no veth, or ours says
+// no to its alias; there is none where there is no such link.
+func (c *Conn) DeletePair(ctx context.Context, name string, ours func(alias string) bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.deletePair(ctx, name, ours, m); err != nil {
+	if err := c.deletePair(ctx, name, ours); err != nil {
 		return fmt.Errorf("delete veth %s: %w", name, err)
 	}
 	return nil
 }
 
-func (c *Conn) deletePair(ctx context.Context, name string, ours func(alias string) bool, m *netstate.NftMap) error {
+// HasLink says whether there is a link of a name. It costs one question, where a View reads all links.
+func (c *Conn) HasLink(ctx context.Context, name string) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l, err := c.linkNamed(ctx, name)
+	if err != nil {
+		return false, fmt.Errorf("look for link %s: %w", name, err)
+	}
+	return l != nil, nil
+}
+
+// linkNamed gives the link of a name; nil: there is none.
+func (c *Conn) linkNamed(ctx context.Context, name string) (*rawLink, error) {
 	body := putU32(make([]byte, linkHeader), unix.IFLA_EXT_MASK, skipStats)
 	found, err := c.ask(ctx, unix.RTM_GETLINK, 0, putString(body, unix.IFLA_IFNAME, name))
 	if errors.Is(err, unix.ENODEV) {
-		return c.dropNftCNI(ctx, []string{name}, m)
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var there rawLink
-	if err := decodeLink(&there, found); err != nil {
+	l := &rawLink{}
+	return l, decodeLink(l, found)
+}
+
+func (c *Conn) deletePair(ctx context.Context, name string, ours func(alias string) bool) error {
+	there, err := c.linkNamed(ctx, name)
+	if there == nil || err != nil {
 		return err
 	}
 	if there.Kind != "veth" || !ours(there.Alias) {
 		return fmt.Errorf("it is a link of kind %q with the alias %q, so not one that viarule made: %w", there.Kind, there.Alias, unix.EPERM)
 	}
-	w, err := c.listen(1 << (unix.RTNLGRP_LINK - 1))
-	if err != nil {
-		return fmt.Errorf("listen for its end: %w", err)
-	}
-	ended, dropped := make(chan bool, 1), make(chan error, 1)
-	go func() {
-		defer w.close()
-		down, err := w.untilDown(int32(there.Index), ended)
-		if down && err == nil {
-			err = c.dropNftCNI(ctx, []string{name}, m)
-		}
-		dropped <- err
-	}()
-	err = c.deleteIndex(ctx, int32(there.Index))
-	if errors.Is(err, unix.ENODEV) {
-		err = nil
-	}
-	ended <- err == nil
-	return errors.Join(err, <-dropped)
-}
-
-// listen opens a socket of multicast groups in the namespace of c.
-func (c *Conn) listen(groups uint32) (m *multicast, err error) {
-	err = inNamespace(c.ns, func() (err error) {
-		m, err = openMulticast(groups)
+	if err := c.deleteIndex(ctx, int32(there.Index)); err != nil && !errors.Is(err, unix.ENODEV) {
 		return err
-	})
-	return m, err
-}
-
-// hearing is how long it takes to see that a deletion has ended of which nothing was heard,
-// in milliseconds: it failed, or there was so much to hear that it was lost.
-const hearing = 20
-
-// untilDown waits for the word that a link is down, with which its deletion begins. The
-// kernel gives it when nothing comes by the link any more, and before it waits for all that
-// still look at it (unregister_netdevice_many_notify, dev_close_many; netdev_run_todo). Of a
-// deletion that has ended without it, ended tells how.
-func (m *multicast) untilDown(index int32, ended <-chan bool) (down bool, err error) {
-	buf := make([]byte, datagram)
-	for {
-		n, _, err := unix.Recvfrom(m.fd, buf, 0)
-		switch err {
-		case nil:
-			for r := buf[:n]; len(r) > 0; {
-				var msg message
-				if msg, r, err = nextMessage(r); err != nil {
-					return false, err
-				}
-				b := msg.body // struct ifinfomsg
-				if (msg.typ == unix.RTM_NEWLINK || msg.typ == unix.RTM_DELLINK) && len(b) >= linkHeader && b[0] == unix.AF_UNSPEC &&
-					int32(native.Uint32(b[4:])) == index && native.Uint32(b[8:])&unix.IFF_UP == 0 {
-					return true, nil
-				}
-			}
-		case unix.EINTR, unix.ENOBUFS:
-		case unix.EAGAIN:
-			select {
-			case deleted := <-ended:
-				return deleted, nil
-			default:
-			}
-			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(m.fd), Events: unix.POLLIN}}, hearing); err != nil && err != unix.EINTR {
-				return false, err
-			}
-		default:
-			return false, err
-		}
 	}
+	return nil
 }

@@ -158,12 +158,12 @@ func TestDeletePair(t *testing.T) {
 	ctx := context.Background()
 	no, yes := func(string) bool { return false }, func(alias string) bool { return alias == "other" }
 	for name, ours := range map[string]func(string) bool{"via1": no, "br0": func(string) bool { return true }} {
-		if err := host.DeletePair(ctx, name, ours, &netstate.NftMap{}); !errors.Is(err, unix.EPERM) {
+		if err := host.DeletePair(ctx, name, ours); !errors.Is(err, unix.EPERM) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for range 2 { // the second time it is gone
-		if err := host.DeletePair(ctx, "via1", yes, &netstate.NftMap{}); err != nil {
+		if err := host.DeletePair(ctx, "via1", yes); err != nil {
 			t.Error(err)
 		}
 	}

@@ -63,7 +63,7 @@ func (p *plugin) join(w *wiring) (err error) {
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), cleaning)
 		defer cancel()
-		err = errors.Join(err, p.remove(ctx, host, w.Attachment, p.config.ipMasq))
+		err = errors.Join(err, p.remove(ctx, host, w.Attachment, p.config.ipMasq), host.DeleteNftCNI(ctx, []string{w.host}, &netstate.NftMap{}))
 	}()
 	if err := p.openHost(host, w, ends); err != nil {
 		return err

@@ -38,31 +38,16 @@ func (p *plugin) gc() error {
 		if !ours || a.Network != p.call.Network || a.HostName() != v.Links[i].Name || slices.Contains(valid, cni.GCAttachment{ContainerID: a.Container, IfName: a.Interface}) {
 			continue
 		}
-		if err := host.DeletePair(p.ctx, v.Links[i].Name, a.owns, &netstate.NftMap{}); err != nil {
+		if err := host.DeletePair(p.ctx, v.Links[i].Name, a.owns); err != nil {
 			failed = append(failed, err)
 			continue
 		}
 		gone[v.Links[i].Name] = true
 		removed++
 	}
-	failed = append(failed, p.gcSources(host), p.gcNft(host, func(link string) bool { return v.Link(link) != nil && !gone[link] }), p.gcAddresses())
+	failed = append(failed, p.sweep(p.ctx, host), p.gcNft(host, func(link string) bool { return v.Link(link) != nil && !gone[link] }), p.gcAddresses())
 	p.did = fmt.Sprintf("removed %d veths", removed)
 	return errors.Join(failed...)
-}
-
-// gcSources removes chains of veths that are gone, of whatever network: their names do not
-// tell. An ADD makes the veth before the chain; so the links are looked at behind the chains.
-func (p *plugin) gcSources(host *kernel.Conn) error {
-	chains, err := host.NftCNILinks(p.ctx)
-	if err != nil || len(chains) == 0 {
-		return err
-	}
-	v, err := host.View(p.ctx)
-	if err != nil {
-		return err
-	}
-	chains = slices.DeleteFunc(chains, func(link string) bool { return v.Link(link) != nil })
-	return host.DeleteNftCNI(p.ctx, chains, &netstate.NftMap{})
 }
 
 // gcNft removes the elements of this network whose veth is gone, and chains that nothing

@@ -175,14 +175,41 @@ func (p *plugin) start(host *kernel.Conn, own string, tables []netstate.NftTable
 	return err
 }
 
-// remove removes an attachment's veth, and what nftables has of it: the chain, and with masq
-// an element of the map.
+// remove removes an attachment's veth, and then, when the pod can send no more, what nftables
+// has of it. With masq that is its chain, and an element of the map, which the kernel's NAT
+// looks at. The chain alone is of no link any more, and matters to nobody: so those of many
+// veths go together, since each deletion keeps all of nftables waiting for some 20 ms.
 func (p *plugin) remove(ctx context.Context, host *kernel.Conn, a Attachment, masq bool) error {
-	var m netstate.NftMap
-	if masq {
-		m = elem(a.HostName(), "")
+	name := a.HostName()
+	if err := host.DeletePair(ctx, name, a.owns); err != nil {
+		return err
 	}
-	return host.DeletePair(ctx, a.HostName(), a.owns, &m)
+	if masq {
+		m := elem(name, "")
+		return host.DeleteNftCNI(ctx, []string{name}, &m)
+	}
+	if a.hash("sweep")%sweepEvery == 0 {
+		return p.sweep(ctx, host)
+	}
+	return nil
+}
+
+// sweepEvery is of how many attachments one deletes the chains that others have left.
+const sweepEvery = 32
+
+// sweep deletes the chains of veths that are gone, of whatever network: their names do not
+// tell. An ADD makes the veth before the chain; so the links are looked at behind the chains.
+func (p *plugin) sweep(ctx context.Context, host *kernel.Conn) error {
+	chains, err := host.NftCNILinks(ctx)
+	if err != nil || len(chains) == 0 {
+		return err
+	}
+	v, err := host.View(ctx)
+	if err != nil {
+		return err
+	}
+	chains = slices.DeleteFunc(chains, func(link string) bool { return v.Link(link) != nil })
+	return host.DeleteNftCNI(ctx, chains, &netstate.NftMap{})
 }
 
 // owns says that a veth with the attachment's name and some alias is its own. Where somebody
