@@ -81,7 +81,7 @@ func (p *plugin) join(host *kernel.Conn, w *wiring) (err error) {
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), cleaning)
 		defer cancel()
-		err = left(err, p.remove(ctx, host, w.Attachment, p.config.ipMasq))
+		err = left(err, errors.Join(p.remove(ctx, host, w.Attachment, p.config.ipMasq), host.DeleteNftCNI(ctx, []string{w.host}, &netstate.NftMap{})))
 	}()
 	if err := p.openHost(host, w, ends); err != nil {
 		return err

@@ -140,6 +140,16 @@ func (c *checker) trust(host *kernel.Conn) {
 }
 
 func (c *checker) nft(host *kernel.Conn) error {
+	have, err := host.NftCNILink(c.ctx, c.host)
+	if err != nil {
+		return err
+	}
+	if want := sources(c.host, c.addrs); have == nil || have.Hook != want.Hook || !sameRules(have.Rules, want.Rules) {
+		c.say("the chain %s of table netdev %s is missing, or another", c.host, netstate.NftTableCNI)
+	}
+	if !c.config.ipMasq {
+		return nil
+	}
 	t, err := host.NftCNI(c.ctx)
 	if err != nil {
 		return err
@@ -147,17 +157,14 @@ func (c *checker) nft(host *kernel.Conn) error {
 	if t == nil {
 		t = &netstate.NftTable{}
 	}
-	want := []netstate.NftChain{spoof}
-	if c.config.ipMasq {
-		out := c.out()
-		want = append(want, masquerade, out)
-		led := slices.ContainsFunc(t.Maps, func(m netstate.NftMap) bool {
-			return m.Name == masqMap && slices.Contains(m.Elems, netstate.NftElem{Link: c.host, Chain: out.Name})
-		})
-		if !led {
-			c.say("%s is not in the map %s of table inet %s", c.host, masqMap, netstate.NftTableCNI)
-		}
+	out := c.out()
+	led := slices.ContainsFunc(t.Maps, func(m netstate.NftMap) bool {
+		return m.Name == masqMap && slices.Contains(m.Elems, netstate.NftElem{Link: c.host, Chain: out.Name})
+	})
+	if !led {
+		c.say("%s is not in the map %s of table inet %s", c.host, masqMap, netstate.NftTableCNI)
 	}
+	want := []netstate.NftChain{masquerade, out}
 	for i := range want {
 		same := slices.ContainsFunc(t.Chains, func(o netstate.NftChain) bool {
 			return o.Name == want[i].Name && o.Hook == want[i].Hook && sameRules(o.Rules, want[i].Rules)
