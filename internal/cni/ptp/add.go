@@ -284,10 +284,14 @@ func (p *plugin) settle(host *kernel.Conn, w *wiring, ends *kernel.Ends, refused
 		if err != nil {
 			return err
 		}
+		stands := false
 		for i := range routes {
 			r := &routes[i]
-			if r.Key() != mine.Key() || r.Hop.Dev == w.host {
+			if r.Key() != mine.Key() {
 				continue
+			}
+			if stands = r.Hop.Dev == w.host; stands {
+				break
 			}
 			if err := w.stale(v, r); err != nil {
 				return err
@@ -297,6 +301,8 @@ func (p *plugin) settle(host *kernel.Conn, w *wiring, ends *kernel.Ends, refused
 			if err := p.must(host, old); err != nil && !errors.Is(err, unix.ESRCH) {
 				return err
 			}
+		}
+		if !stands { // also where what was in the way has gone by itself: see del
 			again.Route(mine)
 		}
 	}
