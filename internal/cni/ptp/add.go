@@ -89,14 +89,16 @@ func (p *plugin) join(host *kernel.Conn, w *wiring) (err error) {
 	if err := p.protect(host, w); err != nil {
 		return err
 	}
-	if err := p.forget(host, w); err != nil {
-		return err
-	}
 	refused, err := p.setup(host, w.onHost(ends))
 	if err == nil && len(refused) > 0 {
 		err = p.settle(host, w, ends, refused)
 	}
 	if err != nil {
+		return err
+	}
+	// Behind the routes: what is sent to the addresses before goes another way, and may be
+	// translated there. The pod gets nothing before its end is up.
+	if err := p.forget(host, w); err != nil {
 		return err
 	}
 	if err := p.openPod(pod, w, ends); err != nil {
