@@ -11,6 +11,7 @@ import (
 	"github.com/viarule/viarule/internal/cni"
 	"github.com/viarule/viarule/internal/kernel"
 	"github.com/viarule/viarule/internal/netnstest"
+	"github.com/viarule/viarule/internal/netstate"
 )
 
 func TestNames(t *testing.T) {
@@ -207,6 +208,36 @@ func TestForwardAll(t *testing.T) {
 	for key, want := range map[string]string{"all/forwarding": "1", "up0/forwarding": "1", "up0/accept_ra": "2", "off/accept_ra": "0", "via0/accept_ra": "1"} {
 		if got, err := host.ReadSysctl("net/ipv6/conf/" + key); err != nil || got != want {
 			t.Errorf("%s is %q, %v; want %s", key, got, err, want)
+		}
+	}
+}
+
+// TestOut: a pod's own networks, each once, and multicast are not masqueraded; pods of the
+// same networks share a chain, those of another network do not.
+func TestOut(t *testing.T) {
+	chain := func(network string, ips ...cni.IP) netstate.NftChain {
+		t.Helper()
+		w, err := wire(Attachment{network, "c", "eth0"}, &config{ipMasq: true}, "x.", ips, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.out()
+	}
+	out := chain("pods", ip("10.1.0.5/24"), ip("2001:db8::5/64"), ip("10.1.0.6/24"))
+	var got []string
+	for _, r := range out.Rules {
+		got = append(got, r.String())
+	}
+	want := "ip daddr 10.1.0.0/24 return|ip6 daddr 2001:db8::/64 return|ip daddr 224.0.0.0/4 return|ip6 daddr ff00::/8 return|masquerade"
+	if s := strings.Join(got, "|"); s != want {
+		t.Errorf("got  %s\nwant %s", s, want)
+	}
+	if same := chain("pods", ip("2001:db8::7/64"), ip("10.1.0.9/24")); same.Name != out.Name {
+		t.Errorf("%s and %s are of the same networks", same.Name, out.Name)
+	}
+	for _, other := range []netstate.NftChain{chain("others", ip("10.1.0.5/24"), ip("2001:db8::5/64")), chain("pods", ip("10.1.0.5/24"))} {
+		if other.Name == out.Name {
+			t.Errorf("%s is of two", other.Name)
 		}
 	}
 }
