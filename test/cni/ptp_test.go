@@ -480,7 +480,10 @@ func TestPtpGC(t *testing.T) {
 	// One whose namespace went without a DEL: its veth is gone, its addresses are not.
 	lost := ptpCall("lost", netnstest.Named(t, "d"), podRanges["both"], `, "ipMasq": true`)
 	lost.must(t)
-	netnstest.IP(t, "-n d link del eth0")
+	lostToo := other // one of the other network, whose GC has to find what is left of it
+	lostToo.container, lostToo.netns = "lost-too", netnstest.Named(t, "e")
+	lostToo.must(t)
+	netnstest.IP(t, "-n d link del eth0", "-n e link del eth0")
 	gc := stays.as("GC")
 	gc.container, gc.netns, gc.ifname = "", "", ""
 	gc.stdin = strings.Replace(gc.stdin, `"ipam"`, `"cni.dev/valid-attachments": [{"containerID": "stays", "ifname": "eth0"}], "ipam"`, 1)
@@ -492,16 +495,16 @@ func TestPtpGC(t *testing.T) {
 			t.Errorf("%s is there: %t\n%s", alias, !want, links)
 		}
 	}
-	if n := strings.Count(netnstest.Exec(t, "nft", "list", "map", "inet", "viarule_cni", "ptp-links"), ": goto"); n != 2 {
-		t.Errorf("the map has %d elements, want 2", n)
+	if n := strings.Count(netnstest.Exec(t, "nft", "list", "map", "inet", "viarule_cni", "ptp-links"), ": goto"); n != 3 {
+		t.Errorf("the map has %d elements, want 3", n)
 	}
 	if n := sourceChains(t); n != 2 {
 		t.Errorf("%d chains check sources, want 2", n)
 	}
-	if got := ptpAddresses(t); len(got) != 3 {
+	if got := ptpAddresses(t); len(got) != 4 {
 		t.Errorf("addresses that are taken: %v", got)
 	}
-	for _, c := range []call{stays, other, goes, lost} {
+	for _, c := range []call{stays, other, goes, lost, lostToo} {
 		c.as("DEL").must(t)
 	}
 	ptpLeaves(t)

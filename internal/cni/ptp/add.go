@@ -89,14 +89,16 @@ func (p *plugin) join(host *kernel.Conn, w *wiring) (err error) {
 	if err := p.protect(host, w); err != nil {
 		return err
 	}
-	if err := p.forget(host, w); err != nil {
-		return err
-	}
 	refused, err := p.setup(host, w.onHost(ends))
 	if err == nil && len(refused) > 0 {
 		err = p.settle(host, w, ends, refused)
 	}
 	if err != nil {
+		return err
+	}
+	// Behind the routes: what is sent to the addresses before goes another way, and may be
+	// translated there. The pod gets nothing before its end is up.
+	if err := p.forget(host, w); err != nil {
 		return err
 	}
 	if err := p.openPod(pod, w, ends); err != nil {
@@ -294,10 +296,14 @@ func (p *plugin) settle(host *kernel.Conn, w *wiring, ends *kernel.Ends, refused
 		if err != nil {
 			return err
 		}
+		stands := false
 		for i := range routes {
 			r := &routes[i]
-			if r.Key() != mine.Key() || r.Hop.Dev == w.host {
+			if r.Key() != mine.Key() {
 				continue
+			}
+			if stands = r.Hop.Dev == w.host; stands {
+				break
 			}
 			if err := w.stale(v, r); err != nil {
 				return err
@@ -307,6 +313,8 @@ func (p *plugin) settle(host *kernel.Conn, w *wiring, ends *kernel.Ends, refused
 			if err := p.must(host, old); err != nil && !errors.Is(err, unix.ESRCH) {
 				return err
 			}
+		}
+		if !stands { // also where what was in the way has gone by itself: see del
 			again.Route(mine)
 		}
 	}
