@@ -135,6 +135,7 @@ func gateways(t testing.TB) {
 	for i, gw := range []string{"gw1", "gw2"} {
 		netnstest.Named(t, gw)
 		n := i + 1
+		var lines []string
 		for _, l := range []string{
 			"link add eth%[1]d type veth peer name host0 netns %[2]s",
 			"addr add 10.0.%[1]d.1/24 dev eth%[1]d",
@@ -146,8 +147,9 @@ func gateways(t testing.TB) {
 			"-n %[2]s addr add 2001:db8:ff::9/128 dev lo nodad",
 			"-n %[2]s link set host0 up",
 		} {
-			netnstest.IP(t, fmt.Sprintf(l+"%.0[2]s", n, gw))
+			lines = append(lines, fmt.Sprintf(l+"%.0[2]s", n, gw))
 		}
+		netnstest.IP(t, lines...)
 	}
 }
 

@@ -174,9 +174,7 @@ func forwardedAndMasqueraded(t *testing.T) {
 		netnstest.In(t, name, func() { quickIPv6(t) })
 	}
 	quickIPv6(t)
-	for line := range strings.Lines(strings.TrimSpace(podHost)) {
-		netnstest.IP(t, strings.TrimSpace(line))
-	}
+	netnstest.IP(t, strings.Split(strings.TrimSpace(podHost), "\n")...)
 	netnstest.Exec(t, "sysctl", "-qw", "net.ipv4.conf.via1.forwarding=1")
 	if hasForce() { // else all links forward, or none
 		netnstest.Exec(t, "sysctl", "-qw", "net.ipv6.conf.via1.force_forwarding=1")

@@ -144,8 +144,9 @@ func forces() bool {
 	return err == nil
 }
 
-// drawNft draws a table whose marks the rules of the world know.
-func drawNft(t *rapid.T) netstate.NftTable {
+// drawNft draws a table whose marks the rules of the world know; with vrf, some of its
+// rules are for the VRF.
+func drawNft(t *rapid.T, vrf bool) netstate.NftTable {
 	table := netstatetest.NftTable().Draw(t, "table")
 	for i := range table.Chains {
 		for _, r := range table.Chains[i].Rules {
@@ -153,6 +154,9 @@ func drawNft(t *rapid.T) netstate.NftTable {
 				if m := &r[k].Mark; m.Mask != 0 {
 					m.Mask = 1 + m.Mask%3
 					m.Value &= m.Mask
+				}
+				if vrf && r[k].Link != "" && rapid.IntRange(0, 2).Draw(t, "for the VRF") == 2 {
+					r[k].Link = "blue"
 				}
 				if r[k].Op == netstate.NftDrop {
 					r[k].Op = netstate.NftReturn // nearly all would be dropped
@@ -212,7 +216,7 @@ func TestAgainstPackets(t *testing.T) {
 			cmd.Stdin = strings.NewReader(strings.Join(lines[i], "\n") + "\n")
 			_ = cmd.Run() // some lines do not fit the world: what is there counts
 		}
-		table := drawNft(t)
+		table := drawNft(t, vrf)
 		write(t, conn, &table)
 		for _, s := range sysctls {
 			key, value, _ := strings.Cut(s, "=")

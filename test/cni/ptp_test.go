@@ -303,7 +303,7 @@ func TestPtpChains(t *testing.T) {
 	netnstest.IP(t, "link add lan0 type veth peer name eth0 netns lan", "link set lan0 up", "-n lan link set eth0 up", "addr add 192.0.2.1/24 dev lan0", "addr add 2001:db8:2::1/64 dev lan0 nodad",
 		"-n lan addr add 192.0.2.2/24 dev eth0", "-n lan addr add 2001:db8:2::2/64 dev eth0 nodad", "-n lan route add default via 192.0.2.1", "-n lan -6 route add default via 2001:db8:2::1")
 	writeSysctl(t, "ipv4/conf/lan0/forwarding", "1")
-	writeSysctl(t, "ipv6/conf/lan0/force_forwarding", "1")
+	forwardIPv6(t, "lan0")
 	p := &ptpPod{name: "pod", attachment: attach(t, ours, "1.0.0", netnstest.Named(t, "pod"), "eth0", ptpConf(podRanges["both"], ""), portmap, bandwidth)}
 	p.rt.CapabilityArgs = map[string]any{"portMappings": []map[string]any{
 		{"hostPort": port, "containerPort": port, "protocol": "tcp", "hostIP": "192.0.2.1"}, {"hostPort": port, "containerPort": port, "protocol": "tcp", "hostIP": "2001:db8:2::1"},
@@ -339,7 +339,7 @@ func TestPtpMasquerade(t *testing.T) {
 	netnstest.IP(t, "link add lan0 type veth peer name eth0 netns lan", "link set lan0 up", "-n lan link set eth0 up", "addr add 192.0.2.1/24 dev lan0", "addr add 2001:db8:2::1/64 dev lan0 nodad",
 		"-n lan addr add 192.0.2.2/24 dev eth0", "-n lan addr add 2001:db8:2::2/64 dev eth0 nodad", "-n lan route add 10.1.0.0/24 via 192.0.2.1", "-n lan -6 route add 2001:db8:1::/64 via 2001:db8:2::1")
 	writeSysctl(t, "ipv4/conf/lan0/forwarding", "1")
-	writeSysctl(t, "ipv6/conf/lan0/force_forwarding", "1")
+	forwardIPv6(t, "lan0")
 	netnstest.In(t, "lan", func() { serve(t, "lan", "192.0.2.2", "2001:db8:2::2") })
 	plain, masq := ptpConf(podRanges["both"], ""), ptpConf(podRanges["both"], `, "ipMasq": true`)
 	a, b := newPtpPod(t, "a", "1.0.0", masq), newPtpPod(t, "b", "1.0.0", plain)
@@ -397,6 +397,37 @@ func TestPtpStatic(t *testing.T) {
 		t.Errorf("CHECK: %v", explain(err))
 	}
 	p.del(t)
+	ptpLeaves(t)
+}
+
+// TestPtpTwice: a pod with two interfaces keeps the first one's default routes; the second
+// is the way to its own network.
+func TestPtpTwice(t *testing.T) {
+	newPtpHost(t)
+	first := newPtpPod(t, "pod", "1.0.0", ptpConf(podRanges["both"], ""))
+	second := ptpCall("container-pod", first.rt.NetNS, `[{"subnet": "10.2.0.0/24"}], [{"subnet": "2001:db8:2::/64"}]`, "")
+	second.stdin, second.ifname = strings.Replace(second.stdin, `"name": "pods"`, `"name": "others"`, 1), "net1"
+	there := second
+	there.container, there.netns = "there", netnstest.Named(t, "there")
+	addrs := resultAddresses(t, there.must(t))
+	netnstest.In(t, "there", func() { serve(t, "there", addrs...) })
+	out := second.must(t)
+	for i, a := range resultAddresses(t, out) {
+		leaves(t, "pod", "", addrs[i], goesBy("there", a))
+		leaves(t, "pod", "", outsideOf(a), goesBy("host", first.same(t, a)))
+	}
+	check := second.as("CHECK")
+	check.stdin = strings.Replace(second.stdin, `"ipam"`, `"prevResult": `+out+`, "ipam"`, 1)
+	check.must(t)
+	if err := first.check(); err != nil {
+		t.Errorf("CHECK: %v", explain(err))
+	}
+	second.as("DEL").must(t)
+	for _, a := range first.addrs {
+		leaves(t, "pod", "", outsideOf(a), goesBy("host", a))
+	}
+	first.del(t)
+	there.as("DEL").must(t)
 	ptpLeaves(t)
 }
 
@@ -487,6 +518,7 @@ func TestPtpAddThatFails(t *testing.T) {
 		says    string
 	}{
 		{"no namespace", nil, func(c *call) { c.netns = "/run/netns/nowhere" }, 3, "no such namespace"},
+		{"a name of ip netns", nil, func(c *call) { c.netns = "pod" }, 3, "CNI_NETNS takes a path, such as /run/netns/pod"},
 		{"no file of a namespace", nil, func(c *call) { c.netns = "/etc/hosts" }, 3, "is no network namespace"},
 		{"the host's namespace", nil, func(c *call) { c.netns = "/proc/self/ns/net" }, 8, "namespace of this program itself"},
 		{"the interface is there", func(t *testing.T) { netnstest.IP(t, "-n pod link add eth0 type bridge") }, nil, 5, "the pod has an interface eth0 already"},

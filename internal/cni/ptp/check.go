@@ -103,6 +103,7 @@ func (c *checker) onHost() error {
 		c.say("%s has the address %s", c.host, list[0].Prefix)
 	}
 	c.forwarding(host)
+	c.trust(host)
 	return c.nft(host)
 }
 
@@ -119,6 +120,22 @@ func (c *checker) forwarding(host *kernel.Conn) {
 		if v, err := host.ReadSysctl(key); err != nil || v != "1" {
 			c.say("%s is not 1", key)
 		}
+	}
+}
+
+// trust looks for what a pod could use against its host: see openHost and kernel.LinkConf.
+func (c *checker) trust(host *kernel.Conn) {
+	is := func(key, value string) bool {
+		v, err := host.ReadSysctl(key) // there are none of IPv6 on a kernel without it
+		return err == nil && v == value
+	}
+	for _, name := range []string{"proxy_arp", "accept_redirects"} {
+		if key := "net/ipv4/conf/" + c.host + "/" + name; !is(key, "0") {
+			c.say("%s is not 0", key)
+		}
+	}
+	if key := sysctl6(c.host, "accept_ra"); is(key, "2") || is(key, "1") && is(sysctl6(c.host, "forwarding"), "0") {
+		c.say("%s is not 0", key)
 	}
 }
 
@@ -167,6 +184,9 @@ func (c *checker) inPod() (err error) {
 	if err != nil {
 		return err
 	}
+	if lo := v.Link("lo"); lo == nil || !lo.Up {
+		c.say("the pod's lo is down")
+	}
 	l := v.Link(c.Interface)
 	if l == nil {
 		c.say("the pod has no interface %s", c.Interface)
@@ -186,7 +206,23 @@ func (c *checker) inPod() (err error) {
 	for _, g := range c.nexts {
 		neighbours[g] = c.hostMAC
 	}
-	return errors.Join(c.routesOf(v, c.Interface, c.routes), c.neighbours(v, c.Interface, neighbours))
+	return errors.Join(c.laxRoutes(v), c.routesOf(v, c.Interface, c.routes), c.neighbours(v, c.Interface, neighbours))
+}
+
+// laxRoutes looks for the routes that may be another interface's.
+func (c *checker) laxRoutes(v *kernel.View) error {
+	for i := range c.lax {
+		r := &c.lax[i]
+		have, err := v.Routes(c.ctx, r.Family, r.Table, "")
+		if err != nil {
+			return err
+		}
+		stands := func(h netstate.Route) bool { return h.Key() == r.Key() && (h.Hop.Dev != c.Interface || h.Equal(r)) }
+		if !slices.ContainsFunc(have, stands) {
+			c.say("missing: %s", r)
+		}
+	}
+	return nil
 }
 
 func (c *checker) link(l *netstate.Link, mac string) {

@@ -44,7 +44,9 @@ var masquerade = netstate.NftChain{
 }
 
 // multicast is never masqueraded.
-var multicast = []netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("ff00::/8")}
+func multicast() []netip.Prefix {
+	return []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{224}), 4), netip.PrefixFrom(netip.AddrFrom16([16]byte{0xff}), 8)}
+}
 
 // outPrefixOf is what the names of a network's chains that masquerade begin with.
 func outPrefixOf(network string) string {
@@ -59,7 +61,7 @@ func (w *wiring) out() netstate.NftChain {
 	networks = slices.Compact(networks)
 	var c netstate.NftChain
 	var text strings.Builder
-	for _, p := range append(networks, multicast...) {
+	for _, p := range append(networks, multicast()...) {
 		text.WriteString(p.String() + " ")
 		c.Rules = append(c.Rules, netstate.NftRule{{Op: netstate.NftDAddr, Prefix: p}, {Op: netstate.NftReturn}})
 	}

@@ -11,11 +11,14 @@ import (
 	"github.com/viarule/viarule/internal/netstate"
 )
 
-// The gateways of every pod. They are nobody's addresses: the pod has a permanent neighbour
-// for each, and the host takes what comes by the veth as a router does.
-var gateways = map[netstate.Family]netip.Addr{
-	netstate.IPv4: netip.MustParseAddr("169.254.1.1"),
-	netstate.IPv6: netip.MustParseAddr("fe80::1"),
+// gateway is that of every pod: 169.254.1.1 or fe80::1. They are nobody's addresses: the pod
+// has a permanent neighbour for each, and the host takes what comes by the veth as a router
+// does.
+func gateway(f netstate.Family) netip.Addr {
+	if f == netstate.IPv4 {
+		return netip.AddrFrom4([4]byte{169, 254, 1, 1})
+	}
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: 1})
 }
 
 // protocolBoot is RTPROT_BOOT, which routes in pods have, as those of the reference plugin:
@@ -35,6 +38,9 @@ type wiring struct {
 	// which results repeat and plugins behind this one use. All lead to the host.
 	nexts  []netip.Addr
 	routes []netstate.Route // in the pod
+	// lax are routes in the pod that nobody asked for by name. Another interface of the pod may
+	// have them already.
+	lax []netstate.Route
 }
 
 // wire works out an attachment's wiring from what the IPAM plugin gave, whose key is for
@@ -67,7 +73,7 @@ func wire(a Attachment, c *config, key string, ips []cni.IP, routes []cni.Route)
 	}
 	for _, f := range netstate.Families {
 		if has[f] {
-			w.nexts = append(w.nexts, gateways[f])
+			w.nexts = append(w.nexts, gateway(f))
 		}
 	}
 	for _, ip := range ips {
@@ -101,27 +107,29 @@ func (w *wiring) route(key string, given []cni.Route, has map[netstate.Family]bo
 	for _, g := range w.nexts {
 		// What comes behind in the chain may know of no onlink: the gateway is reachable.
 		if !g.IsLinkLocalUnicast() || g.Is4() {
-			w.routes = append(w.routes, w.direct(g, protocolBoot, w.Interface))
+			w.lax = append(w.lax, w.direct(g, protocolBoot, w.Interface))
 		}
 	}
 	for _, f := range netstate.Families {
 		switch {
 		case !has[f]:
 		case !any[f]:
-			w.routes = append(w.routes, via(f, f.Default()))
+			w.lax = append(w.lax, via(f, f.Default()))
 		case !covers[f]:
-			w.toNetworks(f, list)
+			w.routes = append(w.routes, w.toNetworks(f, list)...)
 		}
 	}
 	w.routes = append(w.routes, list...)
-	for i := range w.routes {
-		w.routes[i].Hop.Dev = w.Interface
+	for _, routes := range [][]netstate.Route{w.routes, w.lax} {
+		for i := range routes {
+			routes[i].Hop.Dev = w.Interface
+		}
 	}
 	return nil
 }
 
-// toNetworks adds the routes to the addresses' own networks that are not in the list.
-func (w *wiring) toNetworks(f netstate.Family, list []netstate.Route) {
+// toNetworks are the routes to the addresses' own networks that are not in the list.
+func (w *wiring) toNetworks(f netstate.Family, list []netstate.Route) (routes []netstate.Route) {
 	known := map[netip.Prefix]bool{}
 	for i := range list {
 		if list[i].Table == netstate.TableMain {
@@ -131,14 +139,15 @@ func (w *wiring) toNetworks(f netstate.Family, list []netstate.Route) {
 	for _, n := range w.networks {
 		if netstate.FamilyOf(n.Addr()) == f && !n.IsSingleIP() && !known[n] {
 			known[n] = true
-			w.routes = append(w.routes, via(f, n))
+			routes = append(routes, via(f, n))
 		}
 	}
+	return routes
 }
 
 // via is a route by the pod's gateway.
 func via(f netstate.Family, to netip.Prefix) netstate.Route {
-	r := netstate.Route{Family: f, Table: netstate.TableMain, To: to, Type: netstate.RouteUnicast, Protocol: protocolBoot, Hop: netstate.Hop{Via: gateways[f]}}
+	r := netstate.Route{Family: f, Table: netstate.TableMain, To: to, Type: netstate.RouteUnicast, Protocol: protocolBoot, Hop: netstate.Hop{Via: gateway(f)}}
 	if f == netstate.IPv6 {
 		r.Metric = metric6
 	} else {
@@ -225,9 +234,9 @@ func (w *wiring) onHost(e *kernel.Ends) *kernel.Setup {
 }
 
 // inPod is what is written about the pod's end, which comes second: with it the link has
-// its carrier.
-func (w *wiring) inPod(e *kernel.Ends) *kernel.Setup {
-	s := &kernel.Setup{Dev: w.Interface, Index: e.PeerIndex}
+// its carrier. lax has the routes that may be another interface's, by their place in it.
+func (w *wiring) inPod(e *kernel.Ends) (s *kernel.Setup, lax map[int]*netstate.Route) {
+	s = &kernel.Setup{Dev: w.Interface, Index: e.PeerIndex}
 	s.LoopbackUp()
 	s.LinkConf(kernel.LinkConf{NoLinkLocal: true, HasIPv6: e.IPv6 != nil})
 	s.LinkUp()
@@ -243,8 +252,13 @@ func (w *wiring) inPod(e *kernel.Ends) *kernel.Setup {
 	for _, g := range w.nexts {
 		s.Neigh(g, w.hostMAC)
 	}
+	lax = map[int]*netstate.Route{}
+	for i := range w.lax {
+		lax[len(s.Writes())] = &w.lax[i]
+		s.Route(w.lax[i])
+	}
 	for i := range w.routes {
 		s.Route(w.routes[i])
 	}
-	return s
+	return s, lax
 }
