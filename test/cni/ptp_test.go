@@ -357,42 +357,6 @@ func TestPtpMasquerade(t *testing.T) {
 	ptpLeaves(t)
 }
 
-// TestPtpForwardsOnItsOwn: pods are forwarded whatever the host's switch for all links
-// says when they come; and a write of 0 to that, which the kernel takes for all links, is
-// what CHECK tells of.
-func TestPtpForwardsOnItsOwn(t *testing.T) {
-	newPtpHost(t)
-	const all = "ipv6/conf/all/forwarding"
-	if _, err := os.Stat("/proc/sys/net/ipv6/conf/all/force_forwarding"); err != nil {
-		t.Skip("this kernel forwards IPv6 by all links or none: it has no force_forwarding")
-	}
-	b := newPtpPod(t, "b", "1.0.0", ptpConf(podRanges["both"], ""))
-	b.serve(t)
-	writeSysctl(t, all, "1")
-	a := newPtpPod(t, "a", "1.0.0", ptpConf(podRanges["both"], ""))
-	for _, p := range []*ptpPod{a, b} {
-		if got := sysctlOf(t, "ipv6/conf/"+p.host+"/force_forwarding"); got != "1" {
-			t.Errorf("force_forwarding of the pod %s is %s", p.name, got)
-		}
-		if err := p.check(); err != nil {
-			t.Errorf("CHECK of %s: %v", p.name, explain(err))
-		}
-	}
-	if got := sysctlOf(t, all); got != "1" {
-		t.Errorf("%s became %s", all, got)
-	}
-	for _, to := range b.addrs {
-		leaves(t, "a", "", to, goesBy("b", a.same(t, to)))
-	}
-	writeSysctl(t, all, "0")
-	if err := a.check(); err == nil || !strings.Contains(explain(err).Error(), a.host+"/force_forwarding is not 1") {
-		t.Errorf("CHECK does not see that the host forwards no more: %v", err)
-	}
-	a.del(t)
-	b.del(t)
-	ptpLeaves(t)
-}
-
 // TestPtpSbr: viarule-sbr behind it routes by the pod's source, onto gateways that are
 // outside of the address's network.
 func TestPtpSbr(t *testing.T) {
