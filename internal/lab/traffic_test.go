@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -144,7 +145,7 @@ func TestTraffic(t *testing.T) {
 			name:   "a link that does not forward is no refusal",
 			router: `sysctls: {net/ipv4/conf/c/forwarding: 0}`,
 			checks: `  - {name: a, from: c, to: 198.51.100.10, port: 80, expect: refused, timeout: 200ms}`,
-			fails:  "a: no answer in 200ms",
+			fails:  "a: no answer in a while",
 		},
 		{
 			name: "nobody has the address",
@@ -161,12 +162,15 @@ func TestTraffic(t *testing.T) {
 			}
 			l, cfg := load(t, "", strings.Replace(router, "ROUTER", more, 1)+c.checks+"\n")
 			r, err := l.Test(t.Context(), cfg)
-			if got := failures(r); got != c.fails || (err == nil) != (c.fails == "") {
+			// How long it was depends on the machine.
+			if got := reWaited.ReplaceAllString(failures(r), "no answer in a while"); got != c.fails || (err == nil) != (c.fails == "") {
 				t.Errorf("got %v\n%s\nwant failures: %q", err, got, c.fails)
 			}
 		})
 	}
 }
+
+var reWaited = regexp.MustCompile(`no answer in [0-9.]+m?s`)
 
 func TestLinksAreAsWritten(t *testing.T) {
 	t.Parallel()
