@@ -93,12 +93,12 @@ func TestTraffic(t *testing.T) {
 		{
 			name:   "a router that drops",
 			router: `routes: [{to: 198.51.100.10/32, type: Blackhole}, {to: "2001:db8:5::10/128", type: Blackhole}]`,
-			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 200ms"),
+			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 1s"),
 		},
 		{
 			name:   "a rule that drops what comes in by a link",
 			router: `rules: [{priority: 7, iif: c, blackhole: true}]`,
-			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 200ms"),
+			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 1s"),
 		},
 		{
 			name:   "a rule that looks elsewhere",
@@ -109,7 +109,7 @@ func TestTraffic(t *testing.T) {
 		{
 			name:   "a firewall that lets nothing begin",
 			router: "firewall: {forward: {newFrom: []}}",
-			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 200ms"),
+			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 1s"),
 		},
 		{
 			name:   "a firewall that lets the server begin",
@@ -149,8 +149,8 @@ func TestTraffic(t *testing.T) {
 		},
 		{
 			name: "nobody has the address",
-			checks: `  - {name: a, from: c, to: 198.51.100.99, proto: udp, port: 80, expect: silence, timeout: 200ms, enters: {host: r, link: c}}
-  - {name: b, from: c, to: 198.51.100.99, port: 80, expect: silence, timeout: 200ms, enters: {host: r, link: s}}`,
+			checks: `  - {name: a, from: c, to: 198.51.100.99, proto: udp, port: 80, expect: silence, timeout: 1s, enters: {host: r, link: c}}
+  - {name: b, from: c, to: 198.51.100.99, port: 80, expect: silence, timeout: 1s, enters: {host: r, link: s}}`,
 			fails: "b: the request came in by r/c",
 		},
 	} {
