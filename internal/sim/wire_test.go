@@ -243,6 +243,9 @@ func datagram(p *packet, id uint32) []byte {
 		copy(ip[8:], p.from.AsSlice())
 		copy(ip[24:], p.to.AsSlice())
 		check := sum(uint32(len(udp))+unix.IPPROTO_UDP, append(append([]byte{}, ip[8:]...), udp...))
+		if check == 0xffff {
+			check = 0 // a checksum of 0 would say that there is none, which IPv6 drops (RFC 8200, 8.1)
+		}
 		binary.BigEndian.PutUint16(udp[6:], ^check)
 	}
 	return append(append(frame, ip...), udp...)

@@ -13,14 +13,12 @@ import (
 
 // TestPtpCheck: CHECK names what differs.
 func TestPtpCheck(t *testing.T) {
-	newPtpHost(t)
-	path := netnstest.Named(t, "pod")
-	c := ptpCall("c1", path, podRanges["both"], `, "ipMasq": true, "mtu": 1400`)
+	const more = `, "ipMasq": true, "mtu": 1400`
 	forwarding6 := "VIA/force_forwarding"
 	if _, err := os.Stat("/proc/sys/net/ipv6/conf/lo/force_forwarding"); err != nil { // Linux below 6.17
 		forwarding6 = "all/forwarding"
 	}
-	for i, tt := range []struct{ spoil, says string }{
+	for _, tt := range []struct{ spoil, says string }{
 		{"ip addr add 192.0.2.1/32 dev VIA", "VIA has the address 192.0.2.1/32"},
 		{"ip link set VIA alias x", `the alias of VIA is "x"`},
 		{"ip link set VIA mtu 1300", "the MTU of VIA is 1300, not 1400"},
@@ -55,29 +53,31 @@ func TestPtpCheck(t *testing.T) {
 		{"ip link del VIA", "the host has no link VIA; the pod has no interface eth0"},
 		{"rm -r /var/lib/cni", ""},
 	} {
-		out := c.must(t)
-		var result struct{ Interfaces []struct{ Name string } }
-		if err := json.Unmarshal([]byte(out), &result); err != nil {
-			t.Fatal(err)
-		}
-		via := result.Interfaces[0].Name
-		check := c.as("CHECK")
-		check.stdin = strings.Replace(c.stdin, `"ipam"`, `"prevResult": `+out+`, "ipam"`, 1)
-		check.must(t)
-		netnstest.Exec(t, "bash", "-c", strings.ReplaceAll(tt.spoil, "VIA", via))
-		_, err := check.run(t)
-		if want := strings.ReplaceAll(tt.says, "VIA", via); err == nil {
-			t.Errorf("%s: CHECK sees nothing", tt.spoil)
-		} else if s := explain(err).Error(); !strings.Contains(s, want) || want != "" && !strings.Contains(s, "code 101: ") {
-			t.Errorf("%s: it says %s; want %q", tt.spoil, s, want)
-		}
-		c.as("DEL").must(t)
-		if ptpLeaves(t); t.Failed() {
-			t.Fatalf("case %d", i)
-		}
-		must(t, os.RemoveAll("/var/lib/cni")) // so that each gets the same address
-		must(t, os.RemoveAll("/run/viarule"))
+		t.Run(tt.spoil, func(t *testing.T) {
+			newPtpHost(t)
+			c := ptpCall("c1", netnstest.Named(t, "pod"), podRanges["both"], more)
+			out := c.must(t)
+			var result struct{ Interfaces []struct{ Name string } }
+			if err := json.Unmarshal([]byte(out), &result); err != nil {
+				t.Fatal(err)
+			}
+			via := result.Interfaces[0].Name
+			check := c.as("CHECK")
+			check.stdin = strings.Replace(c.stdin, `"ipam"`, `"prevResult": `+out+`, "ipam"`, 1)
+			check.must(t)
+			netnstest.Exec(t, "bash", "-c", strings.ReplaceAll(tt.spoil, "VIA", via))
+			_, err := check.run(t)
+			if want := strings.ReplaceAll(tt.says, "VIA", via); err == nil {
+				t.Error("CHECK sees nothing")
+			} else if s := explain(err).Error(); !strings.Contains(s, want) || want != "" && !strings.Contains(s, "code 101: ") {
+				t.Errorf("it says %s; want %q", s, want)
+			}
+			c.as("DEL").must(t)
+			ptpLeaves(t)
+		})
 	}
+	newPtpHost(t)
+	c := ptpCall("c1", netnstest.Named(t, "pod"), podRanges["both"], more)
 	if _, err := c.as("CHECK").run(t); err == nil || !strings.Contains(explain(err).Error(), "code 7: ") {
 		t.Errorf("CHECK without a previous result: %v", err)
 	}
