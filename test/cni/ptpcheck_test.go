@@ -131,6 +131,10 @@ func TestPtpStatus(t *testing.T) {
 	if _, err := wrong.run(t); err == nil || !strings.Contains(explain(err).Error(), "code 7: ") {
 		t.Errorf("without the IPAM plugin: %v", err)
 	}
+	wrong.stdin = strings.Replace(status.stdin, `"ipam"`, `"mtu": 10, "ipam"`, 1)
+	if _, err := wrong.run(t); err == nil || !strings.Contains(explain(err).Error(), "code 7: ") {
+		t.Errorf("with a configuration that no ADD takes: %v", err)
+	}
 	cmd := status.exec()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	if out, err := cmd.Output(); err == nil || !strings.Contains(string(out), `"code": 50`) {

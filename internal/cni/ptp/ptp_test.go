@@ -214,6 +214,23 @@ func TestForwardAll(t *testing.T) {
 	}
 }
 
+// TestLeft: what went wrong first is the answer, also where it cannot all be undone.
+func TestLeft(t *testing.T) {
+	wrong, undo := cni.Wrong("mtu", "too small", ""), cni.Wrong("ipam", "nobody is there", "")
+	if err := left(wrong, nil); err != error(wrong) {
+		t.Error(err)
+	}
+	for first, code := range map[error]uint{wrong: 7, unix.EPERM: 5} {
+		e := cni.Failed("add", left(first, undo))
+		if e.Code != code || !strings.Contains(e.Msg, first.Error()) || !strings.Contains(e.Msg, undo.Msg) {
+			t.Errorf("%v: %+v", first, e)
+		}
+	}
+	if wrong.Msg != "mtu: too small" {
+		t.Error("the error itself was changed")
+	}
+}
+
 // TestOut: a pod's own networks, each once, and multicast are not masqueraded; pods of the
 // same networks share a chain, those of another network do not.
 func TestOut(t *testing.T) {
