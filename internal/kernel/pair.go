@@ -58,7 +58,7 @@ const (
 // kernel a grace period of RCU more. It takes one send, which no signal ends half-way: there
 // is no moment without the alias. The error is EEXIST where one of the names is taken; it does
 // not say which. A link that has Name already gets the alias then, so Name should be one that
-// nobody else has.
+// nobody else has: see HasLink. Where it fails otherwise, no pair is left.
 func (c *Conn) CreatePair(ctx context.Context, p Pair, peer *Namespace) (Ends, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,30 +101,42 @@ func (c *Conn) createPair(ctx context.Context, p *Pair, peer *Namespace) (e Ends
 		s.add(unix.RTM_NEWLINK, 0, put(putString(make([]byte, linkHeader), unix.IFLA_IFNAME, p.Name), unix.IFLA_IFALIAS, []byte(p.Alias)), "")
 	}
 	found, refused, err := c.setup(ctx, &s)
-	if err != nil {
-		return e, err
+	if len(refused) > 0 && refused[0].at == 0 {
+		if err := refused[0].err; !errors.Is(err, unix.EOPNOTSUPP) || !c.lacksKind(ctx, "veth") {
+			return e, err
+		}
+		return e, &FeatureError{Name: "links of kind veth"}
 	}
+	if err == nil {
+		err = e.take(found, refused)
+	}
+	if err != nil {
+		// Made, or nobody knows. What has the name without the alias is another's, or was made a
+		// moment ago and got none.
+		ours := func(alias string) bool { return alias == p.Alias || alias == "" }
+		err = errors.Join(err, c.deletePair(context.WithoutCancel(ctx), p.Name, ours))
+	}
+	return e, err
+}
+
+// take takes in what the kernel answered to the requests behind the first.
+func (e *Ends) take(found [][]byte, refused []refusal) error {
 	for _, r := range refused {
 		switch r.at {
-		case 0:
-			if errors.Is(r.err, unix.EOPNOTSUPP) && c.lacksKind(ctx, "veth") {
-				return e, &FeatureError{Name: "links of kind veth"}
-			}
-			return e, r.err
 		case 1:
-			return e, fmt.Errorf("look it up: %w", r.err)
+			return fmt.Errorf("look it up: %w", r.err)
 		case 2: // a kernel without IPv6 has no answer
 		default:
-			return e, fmt.Errorf("set the alias: %w", r.err)
+			return fmt.Errorf("set the alias: %w", r.err)
 		}
 	}
 	if err := e.read(found[1]); err != nil {
-		return e, err
+		return err
 	}
 	if len(found[2]) >= netconfHeader {
 		e.ForwardsIPv6 = native32(readAttrs(found[2][netconfHeader:]).get(netconfForwarding)) != 0
 	}
-	return e, nil
+	return nil
 }
 
 // netconfAll is NETCONFA_IFINDEX_ALL, -1.
@@ -184,17 +196,34 @@ func (c *Conn) DeletePair(ctx context.Context, name string, ours func(alias stri
 	return nil
 }
 
-func (c *Conn) deletePair(ctx context.Context, name string, ours func(alias string) bool) error {
+// HasLink says whether there is a link of a name. It costs one question, where a View reads all links.
+func (c *Conn) HasLink(ctx context.Context, name string) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l, err := c.linkNamed(ctx, name)
+	if err != nil {
+		return false, fmt.Errorf("look for link %s: %w", name, err)
+	}
+	return l != nil, nil
+}
+
+// linkNamed gives the link of a name; nil: there is none.
+func (c *Conn) linkNamed(ctx context.Context, name string) (*rawLink, error) {
 	body := putU32(make([]byte, linkHeader), unix.IFLA_EXT_MASK, skipStats)
 	found, err := c.ask(ctx, unix.RTM_GETLINK, 0, putString(body, unix.IFLA_IFNAME, name))
 	if errors.Is(err, unix.ENODEV) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var there rawLink
-	if err := decodeLink(&there, found); err != nil {
+	l := &rawLink{}
+	return l, decodeLink(l, found)
+}
+
+func (c *Conn) deletePair(ctx context.Context, name string, ours func(alias string) bool) error {
+	there, err := c.linkNamed(ctx, name)
+	if there == nil || err != nil {
 		return err
 	}
 	if there.Kind != "veth" || !ours(there.Alias) {

@@ -81,6 +81,25 @@ func tree(t *testing.T, dirs ...string) string {
 	return b.String()
 }
 
+func TestHideSysctl(t *testing.T) {
+	netnstest.New(t, netnstest.Mounts())
+	netnstest.Named(t, "other")
+	const dir = "/proc/sys/net/ipv6/conf/all/"
+	netnstest.HideSysctl(t, "net/ipv6/conf/all/accept_ra")
+	if _, err := os.Stat(dir + "accept_ra"); !os.IsNotExist(err) {
+		t.Errorf("it is still there: %v", err)
+	}
+	netnstest.Exec(t, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+	if b, err := os.ReadFile("/proc/sys/net/ipv6/conf/lo/forwarding"); err != nil || string(b) != "1\n" {
+		t.Errorf("another one of the folder is not the kernel's: %q, %v", b, err)
+	}
+	netnstest.In(t, "other", func() {
+		if _, err := os.Stat(dir + "accept_ra"); err != nil {
+			t.Errorf("another namespace lacks it: %v", err)
+		}
+	})
+}
+
 // TestIPKeepsTheOrder: lines that need each other, of one call and of several, and one
 // that a batch would read otherwise.
 func TestIPKeepsTheOrder(t *testing.T) {

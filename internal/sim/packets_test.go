@@ -131,8 +131,17 @@ func drawWorld(t *rapid.T, vrf bool) (lines [2][]string, sysctls []string) {
 		set("net/ipv4/conf/%s/src_valid_mark=%d", l, rapid.IntRange(0, 1).Draw(t, "src_valid_mark"))
 		set("net/ipv4/conf/%s/forwarding=%d", l, mostly("forwarding"))
 		set("net/ipv4/conf/%s/route_localnet=%d", l, rarely("route_localnet"))
+		if forces() { // behind all/forwarding, which would set it back
+			set("net/ipv6/conf/%s/force_forwarding=%d", l, rapid.IntRange(0, 1).Draw(t, "force_forwarding"))
+		}
 	}
 	return lines, sysctls
+}
+
+// forces says whether links of this kernel have force_forwarding (Linux 6.17).
+func forces() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6/conf/all/force_forwarding")
+	return err == nil
 }
 
 // drawNft draws a table whose marks the rules of the world know; with vrf, some of its
@@ -229,6 +238,9 @@ func TestAgainstPackets(t *testing.T) {
 			q := sim.Packet{TTL: p.ttl, Flow: fib.Flow{From: p.from, To: p.to, IIF: p.iif, Proto: 17, SPort: p.sport, DPort: port, TOS: p.tos}}
 			a := world.Trace(q, sim.Conn{})
 			seen[a.Verdict.String()]++
+			if a.Verdict == sim.Forwarded && p.to.Is6() && slices.Contains(sysctls, "net/ipv6/conf/all/forwarding=0") {
+				seen["forwarded by the link alone"]++
+			}
 			if a.Verdict == sim.Dropped {
 				seen[fmt.Sprint("cause ", a.Cause)]++
 			}
@@ -238,7 +250,11 @@ func TestAgainstPackets(t *testing.T) {
 		}
 	})
 	t.Log(seen)
-	for _, v := range []string{"forwarded", "delivered", "dropped"} {
+	want := []string{"forwarded", "delivered", "dropped"}
+	if forces() {
+		want = append(want, "forwarded by the link alone")
+	}
+	for _, v := range want {
 		if seen[v] == 0 {
 			t.Errorf("no packet was %s: the test has become blind", v)
 		}

@@ -444,7 +444,10 @@ func TestPtpGC(t *testing.T) {
 	// One whose namespace went without a DEL: its veth is gone, its addresses are not.
 	lost := ptpCall("lost", netnstest.Named(t, "d"), podRanges["both"], `, "ipMasq": true`)
 	lost.must(t)
-	netnstest.IP(t, "-n d link del eth0")
+	lostToo := other // one of the other network, whose GC has to find what is left of it
+	lostToo.container, lostToo.netns = "lost-too", netnstest.Named(t, "e")
+	lostToo.must(t)
+	netnstest.IP(t, "-n d link del eth0", "-n e link del eth0")
 	gc := stays.as("GC")
 	gc.container, gc.netns, gc.ifname = "", "", ""
 	gc.stdin = strings.Replace(gc.stdin, `"ipam"`, `"cni.dev/valid-attachments": [{"containerID": "stays", "ifname": "eth0"}], "ipam"`, 1)
@@ -456,13 +459,16 @@ func TestPtpGC(t *testing.T) {
 			t.Errorf("%s is there: %t\n%s", alias, !want, links)
 		}
 	}
-	if n := strings.Count(netnstest.Exec(t, "nft", "list", "map", "inet", "viarule_cni", "ptp-links"), ": goto"); n != 2 {
-		t.Errorf("the map has %d elements, want 2", n)
+	if n := strings.Count(netnstest.Exec(t, "nft", "list", "map", "inet", "viarule_cni", "ptp-links"), ": goto"); n != 3 {
+		t.Errorf("the map has %d elements, want 3", n)
 	}
-	if got := ptpAddresses(t); len(got) != 3 {
+	if n := sourceChains(t); n != 2 {
+		t.Errorf("%d chains check sources, want 2", n)
+	}
+	if got := ptpAddresses(t); len(got) != 4 {
 		t.Errorf("addresses that are taken: %v", got)
 	}
-	for _, c := range []call{stays, other, goes, lost} {
+	for _, c := range []call{stays, other, goes, lost, lostToo} {
 		c.as("DEL").must(t)
 	}
 	ptpLeaves(t)
@@ -518,6 +524,7 @@ func TestPtpAddThatFails(t *testing.T) {
 		says    string
 	}{
 		{"no namespace", nil, func(c *call) { c.netns = "/run/netns/nowhere" }, 3, "no such namespace"},
+		{"a name of ip netns", nil, func(c *call) { c.netns = "pod" }, 3, "CNI_NETNS takes a path, such as /run/netns/pod"},
 		{"no file of a namespace", nil, func(c *call) { c.netns = "/etc/hosts" }, 3, "is no network namespace"},
 		{"the host's namespace", nil, func(c *call) { c.netns = "/proc/self/ns/net" }, 8, "namespace of this program itself"},
 		{"the interface is there", func(t *testing.T) { netnstest.IP(t, "-n pod link add eth0 type bridge") }, nil, 5, "the pod has an interface eth0 already"},

@@ -93,8 +93,12 @@ func TestScripts(t *testing.T) {
 					return nil
 				},
 				Condition: func(cond string) (bool, error) {
-					if cond == "vm" {
+					switch cond {
+					case "vm":
 						return os.Getenv("VIARULE_VM") != "", nil
+					case "force_forwarding": // links can forward IPv6 each for itself (Linux 6.17)
+						_, err := os.Stat("/proc/sys/net/ipv6/conf/all/force_forwarding")
+						return err == nil, nil
 					}
 					return false, fmt.Errorf("unknown condition %s", cond)
 				},

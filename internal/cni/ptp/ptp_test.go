@@ -1,14 +1,19 @@
 package ptp
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/viarule/viarule/internal/cni"
 	"github.com/viarule/viarule/internal/kernel"
 	"github.com/viarule/viarule/internal/netnstest"
+	"github.com/viarule/viarule/internal/netstate"
 )
 
 func TestNames(t *testing.T) {
@@ -206,6 +211,105 @@ func TestForwardAll(t *testing.T) {
 		if got, err := host.ReadSysctl("net/ipv6/conf/" + key); err != nil || got != want {
 			t.Errorf("%s is %q, %v; want %s", key, got, err, want)
 		}
+	}
+}
+
+// TestOut: a pod's own networks, each once, and multicast are not masqueraded; pods of the
+// same networks share a chain, those of another network do not.
+func TestOut(t *testing.T) {
+	chain := func(network string, ips ...cni.IP) netstate.NftChain {
+		t.Helper()
+		w, err := wire(Attachment{network, "c", "eth0"}, &config{ipMasq: true}, "x.", ips, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.out()
+	}
+	out := chain("pods", ip("10.1.0.5/24"), ip("2001:db8::5/64"), ip("10.1.0.6/24"))
+	var got []string
+	for _, r := range out.Rules {
+		got = append(got, r.String())
+	}
+	want := "ip daddr 10.1.0.0/24 return|ip6 daddr 2001:db8::/64 return|ip daddr 224.0.0.0/4 return|ip6 daddr ff00::/8 return|masquerade"
+	if s := strings.Join(got, "|"); s != want {
+		t.Errorf("got  %s\nwant %s", s, want)
+	}
+	if same := chain("pods", ip("2001:db8::7/64"), ip("10.1.0.9/24")); same.Name != out.Name {
+		t.Errorf("%s and %s are of the same networks", same.Name, out.Name)
+	}
+	for _, other := range []netstate.NftChain{chain("others", ip("10.1.0.5/24"), ip("2001:db8::5/64")), chain("pods", ip("10.1.0.5/24"))} {
+		if other.Name == out.Name {
+			t.Errorf("%s is of two", other.Name)
+		}
+	}
+}
+
+// TestSettle: a route that was in the way and has gone by itself, with the veth of a pod
+// that is being deleted, leaves room for the new pod's.
+func TestSettle(t *testing.T) {
+	netnstest.New(t, netnstest.Mounts())
+	netnstest.Named(t, "pod")
+	host, err := kernel.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	a := Attachment{"pods", "c", "eth0"}
+	netnstest.IP(t, "link add old type veth peer name x", "link set old alias viarule:ptp/pods/old/eth0", "link set x up", "link set old up",
+		"link add "+a.HostName()+" type veth peer name y", "link set y up", "link set "+a.HostName()+" up", "route add 10.1.0.5/32 dev old proto 119")
+	w, err := wire(a, &config{}, "x.", []cni.IP{ip("10.1.0.5/24"), ip("10.1.0.6/24"), ip("2001:db8::5/64")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := host.View(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &plugin{ctx: t.Context()}
+	refused := []*kernel.SetupError{{Err: unix.EEXIST}, {Err: unix.EEXIST}}
+	for range 2 {
+		if err := p.settle(host, w, &kernel.Ends{Index: v.Link(a.HostName()).Index}, refused); err != nil {
+			t.Fatal(err)
+		}
+		got := netnstest.Exec(t, "ip", "route") + netnstest.Exec(t, "ip", "-6", "route", "show", "2001:db8::5")
+		for _, addr := range []string{"10.1.0.5", "10.1.0.6", "2001:db8::5"} {
+			if !strings.Contains(got, addr+" dev "+a.HostName()+" proto 119") {
+				t.Errorf("there is no route to %s by the new pod's veth:\n%s", addr, got)
+			}
+		}
+	}
+}
+
+// TestOpenHost: a veth without force_forwarding makes the host a router where the kernel is
+// too old for it, and is an error where the veth has gone.
+func TestOpenHost(t *testing.T) {
+	netnstest.New(t, netnstest.Mounts())
+	host, err := kernel.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	p := &plugin{ctx: t.Context()}
+	w := &wiring{host: "via0", addrs: []netip.Addr{netip.MustParseAddr("2001:db8::5")}}
+	open := func(all bool, want string) error {
+		t.Helper()
+		err := p.openHost(host, w, &kernel.Ends{IPv6: &kernel.IPv6Conf{}, ForwardsIPv6: all})
+		if got, rerr := host.ReadSysctl("net/ipv6/conf/all/forwarding"); rerr != nil || got != want {
+			t.Errorf("all/forwarding is %q, %v; want %s", got, rerr, want)
+		}
+		return err
+	}
+	if forces(host) {
+		if err := open(false, "0"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the veth has gone: %v", err)
+		}
+	}
+	netnstest.HideSysctl(t, "net/ipv6/conf/all/force_forwarding")
+	if err := open(true, "0"); err != nil { // 0, since it believes what it is told
+		t.Errorf("the host is a router: %v", err)
+	}
+	if err := open(false, "1"); err != nil {
+		t.Errorf("the host is to become a router: %v", err)
 	}
 }
 

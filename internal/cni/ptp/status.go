@@ -13,6 +13,9 @@ func (p *plugin) status() error {
 	if err := p.usable(); err != nil {
 		return &cni.Error{Code: cni.CodeNotAvailable, Msg: "the plugin cannot work here: " + err.Error()}
 	}
+	if err := p.config.read(p.call.Config); err != nil {
+		return err
+	}
 	addresses, err := ipam.Open(p.call)
 	if err != nil {
 		return err
@@ -32,7 +35,7 @@ func (p *plugin) usable() error {
 	if _, err := host.View(p.ctx); err != nil {
 		return err
 	}
-	if _, err := p.stands(host, &spoof); err != nil {
+	if _, err := p.stands(host, &masquerade); err != nil {
 		return fmt.Errorf("ask nftables: %w", err)
 	}
 	return nil
