@@ -15,7 +15,10 @@ type Plugin struct {
 	About    string   // said on standard error where there is no command
 	// What is nil is a success, where the version is right. An error that is no *Error
 	// is answered with the code 999; Failed gives better ones.
-	Add    func(*Call) (*Result, error)
+	Add func(*Call) (*Result, error)
+	// Lost takes back what an Add has made whose result could not be written: nobody knows
+	// of it. nil: it stays until the DEL.
+	Lost   func(*Call)
 	Del    func(*Call) error
 	Check  func(*Call) error
 	GC     func(*Call) error
@@ -56,11 +59,18 @@ func (p *Plugin) Answer(getenv func(string) string, stdin io.Reader, stdout, std
 		_, _ = io.WriteString(stderr, p.About+"\nCNI protocol versions supported: "+strings.Join(p.Versions, ", ")+"\n")
 		return 0
 	}
-	answer, err := p.answer(getenv, stdin)
+	c, err := environment(getenv)
+	var answer []byte
+	if err == nil {
+		answer, err = p.answer(c, stdin)
+	}
 	if err != nil {
 		answer = err.text()
 	}
 	if _, werr := stdout.Write(answer); werr != nil {
+		if err == nil && c.Command == "ADD" && p.Lost != nil {
+			p.Lost(c)
+		}
 		return 2
 	}
 	if err != nil {
@@ -70,11 +80,7 @@ func (p *Plugin) Answer(getenv func(string) string, stdin io.Reader, stdout, std
 }
 
 // answer does what a call asks, and gives what standard output shall say.
-func (p *Plugin) answer(getenv func(string) string, stdin io.Reader) ([]byte, *Error) {
-	c, err := environment(getenv)
-	if err != nil {
-		return nil, err
-	}
+func (p *Plugin) answer(c *Call, stdin io.Reader) ([]byte, *Error) {
 	if c.Command == "VERSION" {
 		return p.versions(), nil
 	}

@@ -131,10 +131,11 @@ func (f *flow) end() {
 // addresses 198.51.100.9 and 2001:db8:ff::9.
 func gateways(t testing.TB) {
 	t.Helper()
-	netnstest.IP(t, "addr add 10.0.9.1/32 dev lo", "addr add 2001:db8:9::1/128 dev lo")
+	netnstest.IP(t, "addr add 10.0.9.1/32 dev lo", "addr add 2001:db8:9::1/128 dev lo nodad")
 	for i, gw := range []string{"gw1", "gw2"} {
 		netnstest.Named(t, gw)
 		n := i + 1
+		var lines []string
 		for _, l := range []string{
 			"link add eth%[1]d type veth peer name host0 netns %[2]s",
 			"addr add 10.0.%[1]d.1/24 dev eth%[1]d",
@@ -143,11 +144,12 @@ func gateways(t testing.TB) {
 			"-n %[2]s addr add 10.0.%[1]d.2/24 dev host0",
 			"-n %[2]s addr add 2001:db8:%[1]d::2/64 dev host0 nodad",
 			"-n %[2]s addr add 198.51.100.9/32 dev lo",
-			"-n %[2]s addr add 2001:db8:ff::9/128 dev lo",
+			"-n %[2]s addr add 2001:db8:ff::9/128 dev lo nodad",
 			"-n %[2]s link set host0 up",
 		} {
-			netnstest.IP(t, fmt.Sprintf(l+"%.0[2]s", n, gw))
+			lines = append(lines, fmt.Sprintf(l+"%.0[2]s", n, gw))
 		}
+		netnstest.IP(t, lines...)
 	}
 }
 

@@ -16,16 +16,10 @@ import (
 // It needs strace, and skips the test where that is not installed.
 func Kill(t testing.TB, c *exec.Cmd, calls string, n int) bool {
 	t.Helper()
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		t.Skip("no strace (tools/deps.sh installs it)")
-	}
-	c.Args = append([]string{strace, "-f", "-qq", "-o", os.DevNull, "-e", "trace=" + calls,
-		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", calls, n), "--", c.Path}, c.Args[1:]...)
-	c.Path = strace
+	under(t, c, os.DevNull, calls, "signal=SIGKILL", n)
 	var out bytes.Buffer
 	c.Stdout, c.Stderr = &out, &out
-	err = c.Run()
+	err := c.Run()
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -35,4 +29,17 @@ func Kill(t testing.TB, c *exec.Cmd, calls string, n int) bool {
 	}
 	t.Fatalf("%s: %v\n%s", c, err, out.Bytes())
 	return false
+}
+
+// under has strace run a command, write the given calls to a log, and do something at the
+// n-th of them.
+func under(t testing.TB, c *exec.Cmd, log, calls, do string, n int) {
+	t.Helper()
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("no strace (tools/deps.sh installs it)")
+	}
+	c.Args = append([]string{strace, "-f", "-qq", "-o", log, "-e", "trace=" + calls,
+		"-e", fmt.Sprintf("inject=%s:%s:when=%d", calls, do, n), "--", c.Path}, c.Args[1:]...)
+	c.Path = strace
 }

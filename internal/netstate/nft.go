@@ -124,6 +124,22 @@ const (
 	NftCtState                  // ct state established,related: one of the bits of Mark.Mask
 )
 
+// Tracks says whether the table has the kernel track connections: it loads that for
+// `ct` and for masquerade (nf_ct_netns_get, net/netfilter/nft_ct.c and nft_masq.c).
+func (t *NftTable) Tracks() bool {
+	return slices.ContainsFunc(t.Chains, func(c NftChain) bool {
+		return slices.ContainsFunc(c.Rules, func(r NftRule) bool {
+			return slices.ContainsFunc(r, func(s NftStmt) bool {
+				switch s.Op {
+				case NftOrigMap, NftOriginal, NftReply, NftIfCtMark, NftIfNotCtMark, NftSetCtMark, NftCtState, NftMasquerade:
+					return true
+				}
+				return false
+			})
+		})
+	})
+}
+
 // Equal says whether the two tables are the same to the last statement.
 func (t *NftTable) Equal(o *NftTable) bool {
 	return t.Name == o.Name && t.Netdev == o.Netdev && t.Unknown == o.Unknown &&

@@ -42,13 +42,16 @@ func newWire(t *testing.T, links []string) *wire {
 	w := &wire{t: t, peer: map[string]int{}, link: map[int]string{}, mac: map[string][6]byte{}}
 	const out = "out"
 	netnstest.Named(t, out)
+	var here, there []string
 	for i, l := range links {
 		w.mac[l] = [6]byte{2, 0, 0, 0, 0, byte(i + 1)}
-		netnstest.IP(t, "link add "+l+" address 02:00:00:00:00:0"+string(rune('1'+i))+" type veth peer name "+l+" netns "+out,
+		here = append(here, "link add "+l+" address 02:00:00:00:00:0"+string(rune('1'+i))+" type veth peer name "+l+" netns "+out,
 			"link set "+l+" arp off up")
-		netnstest.In(t, out, func() { netnstest.IP(t, "link set "+l+" arp off up") })
+		there = append(there, "link set "+l+" arp off up")
 	}
+	netnstest.IP(t, here...)
 	netnstest.In(t, out, func() {
+		netnstest.IP(t, there...)
 		netnstest.Exec(t, "sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.disable_ipv6=1")
 		w.send, w.see = packetSocket(t, 0), packetSocket(t, unix.ETH_P_ALL)
 		for _, l := range links {

@@ -303,7 +303,7 @@ func TestPtpChains(t *testing.T) {
 	netnstest.IP(t, "link add lan0 type veth peer name eth0 netns lan", "link set lan0 up", "-n lan link set eth0 up", "addr add 192.0.2.1/24 dev lan0", "addr add 2001:db8:2::1/64 dev lan0 nodad",
 		"-n lan addr add 192.0.2.2/24 dev eth0", "-n lan addr add 2001:db8:2::2/64 dev eth0 nodad", "-n lan route add default via 192.0.2.1", "-n lan -6 route add default via 2001:db8:2::1")
 	writeSysctl(t, "ipv4/conf/lan0/forwarding", "1")
-	writeSysctl(t, "ipv6/conf/lan0/force_forwarding", "1")
+	forwardIPv6(t, "lan0")
 	p := &ptpPod{name: "pod", attachment: attach(t, ours, "1.0.0", netnstest.Named(t, "pod"), "eth0", ptpConf(podRanges["both"], ""), portmap, bandwidth)}
 	p.rt.CapabilityArgs = map[string]any{"portMappings": []map[string]any{
 		{"hostPort": port, "containerPort": port, "protocol": "tcp", "hostIP": "192.0.2.1"}, {"hostPort": port, "containerPort": port, "protocol": "tcp", "hostIP": "2001:db8:2::1"},
@@ -339,7 +339,7 @@ func TestPtpMasquerade(t *testing.T) {
 	netnstest.IP(t, "link add lan0 type veth peer name eth0 netns lan", "link set lan0 up", "-n lan link set eth0 up", "addr add 192.0.2.1/24 dev lan0", "addr add 2001:db8:2::1/64 dev lan0 nodad",
 		"-n lan addr add 192.0.2.2/24 dev eth0", "-n lan addr add 2001:db8:2::2/64 dev eth0 nodad", "-n lan route add 10.1.0.0/24 via 192.0.2.1", "-n lan -6 route add 2001:db8:1::/64 via 2001:db8:2::1")
 	writeSysctl(t, "ipv4/conf/lan0/forwarding", "1")
-	writeSysctl(t, "ipv6/conf/lan0/force_forwarding", "1")
+	forwardIPv6(t, "lan0")
 	netnstest.In(t, "lan", func() { serve(t, "lan", "192.0.2.2", "2001:db8:2::2") })
 	plain, masq := ptpConf(podRanges["both"], ""), ptpConf(podRanges["both"], `, "ipMasq": true`)
 	a, b := newPtpPod(t, "a", "1.0.0", masq), newPtpPod(t, "b", "1.0.0", plain)
@@ -351,6 +351,42 @@ func TestPtpMasquerade(t *testing.T) {
 	}
 	if err := a.check(); err != nil {
 		t.Errorf("CHECK: %v", explain(err))
+	}
+	a.del(t)
+	b.del(t)
+	ptpLeaves(t)
+}
+
+// TestPtpForwardsOnItsOwn: pods are forwarded whatever the host's switch for all links
+// says when they come; and a write of 0 to that, which the kernel takes for all links, is
+// what CHECK tells of.
+func TestPtpForwardsOnItsOwn(t *testing.T) {
+	newPtpHost(t)
+	const all = "ipv6/conf/all/forwarding"
+	if _, err := os.Stat("/proc/sys/net/ipv6/conf/all/force_forwarding"); err != nil {
+		t.Skip("this kernel forwards IPv6 by all links or none: it has no force_forwarding")
+	}
+	b := newPtpPod(t, "b", "1.0.0", ptpConf(podRanges["both"], ""))
+	b.serve(t)
+	writeSysctl(t, all, "1")
+	a := newPtpPod(t, "a", "1.0.0", ptpConf(podRanges["both"], ""))
+	for _, p := range []*ptpPod{a, b} {
+		if got := sysctlOf(t, "ipv6/conf/"+p.host+"/force_forwarding"); got != "1" {
+			t.Errorf("force_forwarding of the pod %s is %s", p.name, got)
+		}
+		if err := p.check(); err != nil {
+			t.Errorf("CHECK of %s: %v", p.name, explain(err))
+		}
+	}
+	if got := sysctlOf(t, all); got != "1" {
+		t.Errorf("%s became %s", all, got)
+	}
+	for _, to := range b.addrs {
+		leaves(t, "a", "", to, goesBy("b", a.same(t, to)))
+	}
+	writeSysctl(t, all, "0")
+	if err := a.check(); err == nil || !strings.Contains(explain(err).Error(), a.host+"/force_forwarding is not 1") {
+		t.Errorf("CHECK does not see that the host forwards no more: %v", err)
 	}
 	a.del(t)
 	b.del(t)
@@ -521,6 +557,7 @@ func TestPtpAddThatFails(t *testing.T) {
 		says    string
 	}{
 		{"no namespace", nil, func(c *call) { c.netns = "/run/netns/nowhere" }, 3, "no such namespace"},
+		{"a name of ip netns", nil, func(c *call) { c.netns = "pod" }, 3, "CNI_NETNS takes a path, such as /run/netns/pod"},
 		{"no file of a namespace", nil, func(c *call) { c.netns = "/etc/hosts" }, 3, "is no network namespace"},
 		{"the host's namespace", nil, func(c *call) { c.netns = "/proc/self/ns/net" }, 8, "namespace of this program itself"},
 		{"the interface is there", func(t *testing.T) { netnstest.IP(t, "-n pod link add eth0 type bridge") }, nil, 5, "the pod has an interface eth0 already"},

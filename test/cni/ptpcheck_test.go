@@ -16,6 +16,10 @@ func TestPtpCheck(t *testing.T) {
 	newPtpHost(t)
 	path := netnstest.Named(t, "pod")
 	c := ptpCall("c1", path, podRanges["both"], `, "ipMasq": true, "mtu": 1400`)
+	forwarding6 := "VIA/force_forwarding"
+	if _, err := os.Stat("/proc/sys/net/ipv6/conf/lo/force_forwarding"); err != nil { // Linux below 6.17
+		forwarding6 = "all/forwarding"
+	}
 	for i, tt := range []struct{ spoil, says string }{
 		{"ip addr add 192.0.2.1/32 dev VIA", "VIA has the address 192.0.2.1/32"},
 		{"ip link set VIA alias x", `the alias of VIA is "x"`},
@@ -27,7 +31,13 @@ func TestPtpCheck(t *testing.T) {
 		{"ip neigh del 10.1.0.2 dev VIA", "missing: neighbour 10.1.0.2 "},
 		{"ip neigh del 2001:db8:1::2 dev VIA", "missing: neighbour 2001:db8:1::2 "},
 		{"echo 0 > /proc/sys/net/ipv4/conf/VIA/forwarding", "net/ipv4/conf/VIA/forwarding is not 1"},
-		{"echo 0 > /proc/sys/net/ipv6/conf/VIA/force_forwarding", "net/ipv6/conf/VIA/force_forwarding is 1"},
+		{"echo 1 > /proc/sys/net/ipv4/conf/VIA/proxy_arp", "net/ipv4/conf/VIA/proxy_arp is not 0"},
+		{"echo 1 > /proc/sys/net/ipv4/conf/VIA/accept_redirects", "net/ipv4/conf/VIA/accept_redirects is not 0"},
+		{"echo 1 > /proc/sys/net/ipv6/conf/VIA/accept_ra", "net/ipv6/conf/VIA/accept_ra is not 0"},
+		{"echo 2 > /proc/sys/net/ipv6/conf/VIA/accept_ra", "net/ipv6/conf/VIA/accept_ra is not 0"},
+		{"ip -n pod link set lo down", "the pod's lo is down"},
+		{"echo 0 > /proc/sys/net/ipv6/conf/" + forwarding6, "net/ipv6/conf/" + forwarding6 + " is not 1"},
+		{"echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding", "net/ipv6/conf/" + forwarding6 + " is not 1"},
 		{"nft flush chain netdev viarule_cni VIA", "the chain VIA of table netdev viarule_cni is missing, or another"},
 		{"nft insert rule netdev viarule_cni VIA accept", "the chain VIA of table netdev viarule_cni is missing, or another"},
 		{"nft delete table netdev viarule_cni", "the chain VIA of table netdev viarule_cni is missing, or another"},

@@ -15,6 +15,9 @@ import (
 // have.
 const most = 256
 
+// mostRanges is how many ranges all sets may have together: each is compared with each other.
+const mostRanges = 1024
+
 // Config is a network's IPAM configuration with what one call asks for.
 type Config struct {
 	*Store

@@ -65,6 +65,7 @@ func TestWrongConfigurations(t *testing.T) {
 		{`"ipam": {"dataDir": 7, ` + ok + `}`, "", `6 ipam.dataDir: it is 7, not a string`},
 		{`"ipam": {"subnet": "::ffff:10.1.0.0/120"}`, "", "7 ipam.subnet: invalid CIDR address: ::ffff:10.1.0.0/120"},
 		{`"ipam": {"ranges": [` + strings.Repeat("[],", 300) + `[]]}`, "", "7 ipam.ranges: there are more than 256"},
+		{`"ipam": {"ranges": [[{}` + strings.Repeat(",{}", 255) + "]" + strings.Repeat(",[{}"+strings.Repeat(",{}", 255)+"]", 4) + `]}`, "", "7 ipam.ranges: all sets together have 1280 ranges, more than 1024"},
 	} {
 		_, err := read(t, "", "{"+tt.conf+"}", tt.args)
 		e, _ := errors.AsType[*cni.Error](err)

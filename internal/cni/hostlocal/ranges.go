@@ -71,6 +71,13 @@ func canonical(sets []set) error {
 	if len(sets) > most {
 		return tooMany("ipam.ranges")
 	}
+	ranges := 0
+	for i := range sets {
+		ranges += len(sets[i].ranges)
+	}
+	if ranges > mostRanges {
+		return cni.Wrong("ipam.ranges", fmt.Sprintf("all sets together have %d ranges, more than %d", ranges, mostRanges), "")
+	}
 	for i := range sets {
 		if err := sets[i].canonical(); err != nil {
 			return cni.Wrong(sets[i].key, fmt.Sprintf("invalid range set %d: %v", i, err), "")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -28,30 +29,47 @@ func (p *plugin) add() (*cni.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	host, err := kernel.Open("")
+	if err != nil {
+		return nil, err
+	}
+	defer host.Close()
+	// Before addresses are asked for: with those that this call takes, the IPAM plugin would
+	// take back those of the earlier one.
+	if there, err := host.HasLink(p.ctx, a.HostName()); err != nil {
+		return nil, err
+	} else if there {
+		return nil, fmt.Errorf("%s is there since an earlier ADD of %s in this container: %w; call DEL before ADD", a.HostName(), a.Interface, unix.EEXIST)
+	}
 	given, err := addresses.Add(p.ctx)
 	if err != nil {
 		return nil, err
 	}
 	w, err := wire(a, &p.config, "result of the IPAM plugin: ", given.IPs, given.Routes)
 	if err == nil {
-		err = p.join(w)
+		err = p.join(host, w)
 	}
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), cleaning)
 		defer cancel()
-		return nil, errors.Join(err, addresses.Del(ctx))
+		return nil, left(err, addresses.Del(ctx))
 	}
 	p.did = fmt.Sprintf("%s with %v", w.host, w.addrs)
 	return w.result(p.call.Netns, &p.config, given), nil
 }
 
-// join makes the veth and what belongs to it.
-func (p *plugin) join(w *wiring) (err error) {
-	host, err := kernel.Open("")
-	if err != nil {
+// left is the error of an ADD with that of taking back what it had made.
+func left(err, undo error) error {
+	if undo == nil {
 		return err
 	}
-	defer host.Close()
+	e := *cni.Failed("add", err)
+	e.Msg += "; and not all of it could be taken back, which DEL will try again: " + undo.Error()
+	return &e
+}
+
+// join makes the veth and what belongs to it.
+func (p *plugin) join(host *kernel.Conn, w *wiring) (err error) {
 	pod, ends, err := p.make(host, w)
 	if err != nil {
 		return err
@@ -63,7 +81,7 @@ func (p *plugin) join(w *wiring) (err error) {
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), cleaning)
 		defer cancel()
-		err = errors.Join(err, p.remove(ctx, host, w.Attachment, p.config.ipMasq), host.DeleteNftCNI(ctx, []string{w.host}, &netstate.NftMap{}))
+		err = left(err, errors.Join(p.remove(ctx, host, w.Attachment, p.config.ipMasq), host.DeleteNftCNI(ctx, []string{w.host}, &netstate.NftMap{})))
 	}()
 	if err := p.openHost(host, w, ends); err != nil {
 		return err
@@ -76,7 +94,7 @@ func (p *plugin) join(w *wiring) (err error) {
 	}
 	refused, err := p.setup(host, w.onHost(ends))
 	if err == nil && len(refused) > 0 {
-		err = p.settle(host, w, refused)
+		err = p.settle(host, w, ends, refused)
 	}
 	if err != nil {
 		return err
@@ -128,7 +146,7 @@ func (p *plugin) make(host *kernel.Conn, w *wiring) (_ *kernel.Conn, _ *kernel.E
 			pod.Close()
 		}
 		if made {
-			err = errors.Join(err, p.remove(context.WithoutCancel(p.ctx), host, w.Attachment, false))
+			err = left(err, p.remove(context.WithoutCancel(p.ctx), host, w.Attachment, false))
 		}
 	}()
 	if pod, err = ns.Open(); err != nil {
@@ -136,7 +154,7 @@ func (p *plugin) make(host *kernel.Conn, w *wiring) (_ *kernel.Conn, _ *kernel.E
 	}
 	e, err := host.CreatePair(p.ctx, kernel.Pair{Name: w.host, MAC: w.hostMAC, Alias: w.Alias(), Peer: w.Interface, PeerMAC: w.podMAC, MTU: w.mtu}, ns)
 	if errors.Is(err, unix.EEXIST) {
-		return nil, nil, p.taken(host, w, err)
+		return nil, nil, fmt.Errorf("%w: the pod has an interface %s already", err, w.Interface)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -156,38 +174,22 @@ func (p *plugin) make(host *kernel.Conn, w *wiring) (_ *kernel.Conn, _ *kernel.E
 	return pod, &e, p.write(pod, sysctl6(w.Interface, "accept_ra"), "0")
 }
 
-// taken says which of the two names is in use.
-func (p *plugin) taken(host *kernel.Conn, w *wiring, err error) error {
-	v, verr := host.View(p.ctx)
-	if verr != nil || v.Link(w.host) == nil {
-		return fmt.Errorf("%w: the pod has an interface %s already", err, w.Interface)
-	}
-	return fmt.Errorf("%w: %s is there since an earlier ADD of this interface; call DEL before ADD", err, w.host)
-}
-
 // enter enters the pod's namespace. It needs a function init above it: see kernel.Pinned.
 func (p *plugin) enter() (*kernel.Namespace, error) {
 	if p.call.OwnNetns {
 		return nil, &cni.Error{Code: cni.CodeNetns, Msg: "CNI_NETNS_OVERRIDE: a veth needs another namespace than the host's"}
 	}
-	return kernel.Enter(path(p.call.Netns), kernel.Pinned)
-}
-
-// path is a way that kernel.Enter takes for one: a bare name would be one of `ip netns`.
-func path(netns string) string {
-	if netns != "" && !hasSlash(netns) {
-		return "./" + netns
+	// A bare name is a file in the current folder, as the reference has it; kernel.Enter
+	// would take it for one of `ip netns`.
+	path := p.call.Netns
+	if path != "" && !strings.Contains(path, "/") {
+		path = "./" + path
 	}
-	return netns
-}
-
-func hasSlash(s string) bool {
-	for i := range len(s) {
-		if s[i] == '/' {
-			return true
-		}
+	ns, err := kernel.Enter(path, kernel.Pinned)
+	if path != p.call.Netns && errors.Is(err, kernel.ErrNoNamespace) {
+		err = fmt.Errorf("%w; CNI_NETNS takes a path, such as /run/netns/%s", err, p.call.Netns)
 	}
-	return false
+	return ns, err
 }
 
 func sysctl6(dev, name string) string { return "net/ipv6/conf/" + dev + "/" + name }
@@ -226,18 +228,28 @@ func (p *plugin) openHost(host *kernel.Conn, w *wiring, e *kernel.Ends) error {
 			return err
 		}
 	}
-	if !six || e.ForwardsIPv6 {
+	if !six {
 		return nil
 	}
-	// The kernel lets a write spin until it gets the lock of all networking
+	// Also where all links forward: what makes them does not go with the pod, and may go
+	// before it. The kernel lets a write spin until it gets the lock of all networking
 	// (addrconf_sysctl_force_forwarding, restart_syscall): of many at once, only one shall.
 	return p.alone(func() error {
 		err := p.write(host, sysctl6(w.host, "force_forwarding"), "1")
-		if errors.Is(err, unix.ENOENT) {
-			return p.forwardAll(host)
+		switch {
+		case !errors.Is(err, unix.ENOENT) || forces(host): // or the link has gone
+			return err
+		case e.ForwardsIPv6:
+			return nil
 		}
-		return err
+		return p.forwardAll(host)
 	})
+}
+
+// forces says whether links of this kernel have force_forwarding (Linux 6.17).
+func forces(host *kernel.Conn) bool {
+	_, err := host.ReadSysctl(sysctl6("all", "force_forwarding"))
+	return err == nil
 }
 
 // forwardAll makes the host a router of IPv6, as kernels before 6.17 have it: wholly or not
@@ -251,7 +263,7 @@ func (p *plugin) forwardAll(host *kernel.Conn) error {
 	var list []string
 	for i := range v.Links {
 		dev := v.Links[i].Name
-		if hasPrefix(dev) {
+		if strings.HasPrefix(dev, Prefix) {
 			continue
 		}
 		ra, err := host.ReadSysctl(sysctl6(dev, "accept_ra"))
@@ -263,11 +275,9 @@ func (p *plugin) forwardAll(host *kernel.Conn) error {
 	return p.write(host, append(list, sysctl6("all", "forwarding"), "1")...)
 }
 
-func hasPrefix(dev string) bool { return len(dev) > len(Prefix) && dev[:len(Prefix)] == Prefix }
-
 // settle deals with what the kernel refused of the host's part: a route to the pod's
 // address is there already.
-func (p *plugin) settle(host *kernel.Conn, w *wiring, refused []*kernel.SetupError) error {
+func (p *plugin) settle(host *kernel.Conn, w *wiring, ends *kernel.Ends, refused []*kernel.SetupError) error {
 	for _, r := range refused {
 		if !errors.Is(r, unix.EEXIST) {
 			return r
@@ -277,7 +287,7 @@ func (p *plugin) settle(host *kernel.Conn, w *wiring, refused []*kernel.SetupErr
 	if err != nil {
 		return err
 	}
-	again := &kernel.Setup{Dev: w.host, Index: v.Link(w.host).Index}
+	again := &kernel.Setup{Dev: w.host, Index: ends.Index}
 	for _, a := range w.addrs {
 		mine := w.hostRoute(a)
 		routes, err := v.Routes(p.ctx, mine.Family, mine.Table, "")

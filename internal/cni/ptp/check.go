@@ -102,24 +102,41 @@ func (c *checker) onHost() error {
 	} else if len(list) > 0 {
 		c.say("%s has the address %s", c.host, list[0].Prefix)
 	}
-	if err := c.forwarding(host); err != nil {
-		return err
-	}
+	c.forwarding(host)
+	c.trust(host)
 	return c.nft(host)
 }
 
-func (c *checker) forwarding(host *kernel.Conn) error {
-	on := func(key string) bool {
-		v, err := host.ReadSysctl(key)
-		return err == nil && v == "1"
+func (c *checker) forwarding(host *kernel.Conn) {
+	keys := []string{"net/ipv4/conf/" + c.host + "/forwarding"}
+	switch {
+	case !c.has(netstate.IPv6):
+	case forces(host):
+		keys = append(keys, sysctl6(c.host, "force_forwarding"))
+	default:
+		keys = append(keys, sysctl6("all", "forwarding"))
 	}
-	if key := "net/ipv4/conf/" + c.host + "/forwarding"; !on(key) {
-		c.say("%s is not 1", key)
+	for _, key := range keys {
+		if v, err := host.ReadSysctl(key); err != nil || v != "1" {
+			c.say("%s is not 1", key)
+		}
 	}
-	if c.has(netstate.IPv6) && !on(sysctl6("all", "forwarding")) && !on(sysctl6(c.host, "force_forwarding")) {
-		c.say("neither %s nor %s is 1", sysctl6("all", "forwarding"), sysctl6(c.host, "force_forwarding"))
+}
+
+// trust looks for what a pod could use against its host: see openHost and kernel.LinkConf.
+func (c *checker) trust(host *kernel.Conn) {
+	is := func(key, value string) bool {
+		v, err := host.ReadSysctl(key) // there are none of IPv6 on a kernel without it
+		return err == nil && v == value
 	}
-	return nil
+	for _, name := range []string{"proxy_arp", "accept_redirects"} {
+		if key := "net/ipv4/conf/" + c.host + "/" + name; !is(key, "0") {
+			c.say("%s is not 0", key)
+		}
+	}
+	if key := sysctl6(c.host, "accept_ra"); is(key, "2") || is(key, "1") && is(sysctl6(c.host, "forwarding"), "0") {
+		c.say("%s is not 0", key)
+	}
 }
 
 func (c *checker) nft(host *kernel.Conn) error {
@@ -173,6 +190,9 @@ func (c *checker) inPod() (err error) {
 	v, err := pod.View(c.ctx)
 	if err != nil {
 		return err
+	}
+	if lo := v.Link("lo"); lo == nil || !lo.Up {
+		c.say("the pod's lo is down")
 	}
 	l := v.Link(c.Interface)
 	if l == nil {

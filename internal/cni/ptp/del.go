@@ -20,6 +20,11 @@ func (p *plugin) del() error {
 	return errors.Join(p.unlink(), <-released)
 }
 
+// lost takes back an ADD whose result nobody got.
+func (p *plugin) lost() error {
+	return errors.Join(errors.New("the result could not be written, so that all is taken back"), p.del())
+}
+
 func (p *plugin) unlink() error {
 	host, err := kernel.Open("")
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/viarule/viarule/internal/cni"
 )
@@ -37,7 +38,11 @@ func ParseAlias(alias string) (a Attachment, ok bool) {
 	return Attachment{parts[0], parts[1], parts[2]}, true
 }
 
+// check says whether there can be an interface for it.
 func (a Attachment) check() error {
+	if !utf8.ValidString(a.Interface) {
+		return &cni.Error{Code: cni.CodeEnvironment, Msg: fmt.Sprintf("CNI_IFNAME: %q is no UTF-8, so that no result can name the interface; use another name", a.Interface)}
+	}
 	if n := len(a.Alias()); n > maxAlias {
 		return &cni.Error{Code: cni.CodeEnvironment, Msg: fmt.Sprintf("the names of network, container and interface have %d letters together, which is %d too many", n-len(aliasPrefix)-2, n-maxAlias)}
 	}

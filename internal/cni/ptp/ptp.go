@@ -41,26 +41,27 @@ type plugin struct {
 
 // Main answers one call of the runtime, which says by environment and standard input
 // what it wants. It returns the exit status.
-func Main(release string) int {
-	started := time.Now()
+func Main(release string) int { return front(release, time.Now()).Main() }
+
+func front(release string, started time.Time) *cni.Plugin {
 	run := func(do func(*plugin) error) func(*cni.Call) error {
 		return func(call *cni.Call) error {
 			return (&plugin{ctx: cni.Within(patience), started: started, call: call}).run(do)
 		}
 	}
-	front := &cni.Plugin{
+	return &cni.Plugin{
 		Versions: []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"},
 		About:    fmt.Sprintf("CNI viarule-ptp plugin %s (viarule)\n\n%s", release, about),
 		Add: func(call *cni.Call) (r *cni.Result, err error) {
 			err = run(func(p *plugin) (err error) { r, err = p.add(); return err })(call)
 			return r, err
 		},
+		Lost:   func(call *cni.Call) { _ = run((*plugin).lost)(call) }, // which says it in the log
 		Del:    run((*plugin).del),
 		Check:  run((*plugin).check),
 		GC:     run((*plugin).gc),
 		Status: run((*plugin).status),
 	}
-	return front.Main()
 }
 
 const about = `A CNI main plugin, which a container runtime calls. Put it into /opt/cni/bin, and first into

@@ -13,6 +13,9 @@ func (p *plugin) status() error {
 	if err := p.usable(); err != nil {
 		return &cni.Error{Code: cni.CodeNotAvailable, Msg: "the plugin cannot work here: " + err.Error()}
 	}
+	if err := p.config.read(p.call.Config); err != nil {
+		return err
+	}
 	addresses, err := ipam.Open(p.call)
 	if err != nil {
 		return err
