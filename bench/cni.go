@@ -30,6 +30,8 @@ const (
 type pod struct {
 	name  string
 	stdin string // name of the file with the configuration and the previous result
+	// sandboxes counts the pod's containers: a runtime gives no two the same name.
+	sandboxes int
 }
 
 func (p *pod) path() string { return filepath.Join(netnsDir, p.name) }
@@ -231,7 +233,7 @@ func (b *bench) startPlugin(program, verb string, p *pod) (*call, error) {
 		return nil, err
 	}
 	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = c.in, c.out, c.out
-	c.cmd.Env = []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + p.name, "CNI_NETNS=" + p.path(), "CNI_IFNAME=net1",
+	c.cmd.Env = []string{"CNI_COMMAND=" + verb, "CNI_CONTAINERID=" + fmt.Sprint(p.name, p.sandboxes), "CNI_NETNS=" + p.path(), "CNI_IFNAME=net1",
 		"CNI_PATH=" + filepath.Dir(program), "PATH=" + os.Getenv("PATH")}
 	c.start = time.Now()
 	if err := c.cmd.Start(); err != nil {

@@ -80,6 +80,7 @@ func (b *bench) ptpOne(what string, rounds int, ranges, reference, ours string) 
 	var refAdd, refDel, add, del, link []spent
 	cycle := func(program string, p *pod, adds, dels *[]spent) func() error {
 		return func() error {
+			p.sandboxes++
 			a, err := b.plugin(program, "ADD", p)
 			if err != nil {
 				return err
@@ -94,6 +95,7 @@ func (b *bench) ptpOne(what string, rounds int, ranges, reference, ours string) 
 		cycle(ours, ourPod, &add, &del),
 		func() error {
 			// The same veth, deleted by this program.
+			ourPod.sandboxes++
 			if _, err := b.plugin(ours, "ADD", ourPod); err != nil {
 				return err
 			}

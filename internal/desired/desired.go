@@ -68,11 +68,12 @@ type Route struct {
 }
 
 // Sysctl is a wanted sysctl. Made marks one of a link that viarule makes: it goes
-// with the link, so nothing is recorded or put back.
+// with the link, so nothing is recorded or put back. Early marks one that is set before
+// the routes, so that what they bring by another link than before is forwarded at once.
 type Sysctl struct {
 	netstate.Sysctl
-	Made   bool
-	Origin Origin
+	Made, Early bool
+	Origin      Origin
 }
 
 // Note is something to know before an apply that is no problem.

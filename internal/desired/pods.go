@@ -37,7 +37,7 @@ func (b *builder) lowerPods(objs []spec.Object) {
 		b.want.Peers = append(b.want.Peers, Peer{Object: p.Object.Ref, Node: p.Node, Prefix: p.Prefix, Why: p.Why})
 	}
 	for _, s := range low.Sysctls {
-		b.want.Sysctls = append(b.want.Sysctls, Sysctl{Sysctl: s.Sysctl, Origin: Origin{s.Object, s.Pos}})
+		b.want.Sysctls = append(b.want.Sysctls, Sysctl{Sysctl: s.Sysctl, Early: true, Origin: Origin{s.Object, s.Pos}})
 	}
 	for _, n := range low.Notes {
 		b.want.Notes = append(b.want.Notes, Note{n.Object.Ref, n.Text})

@@ -88,11 +88,7 @@ func lists(f desired.Facts, w desired.Want, fam netstate.Family) (real, listed [
 // neighbours are the addresses at and next to the borders of a prefix.
 func neighbours(p netip.Prefix) []netip.Addr {
 	first := p.Masked().Addr()
-	b := first.AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	last, _ := netip.AddrFromSlice(b)
+	last := netstate.LastOf(p)
 	var out []netip.Addr
 	for _, a := range []netip.Addr{first, last, first.Prev(), last.Next()} {
 		if a.IsValid() {

@@ -119,6 +119,8 @@ func TestExamine(t *testing.T) {
 			"warning rule-never-matches: rule -6 3000 from 2001:db8:1::/64"}},
 		{"nobody's source", cured + "rule 300 from 10.99.0.0/16 table 254\n", noForward, nil, []string{
 			"warning rule-never-matches: rule 300 from 10.99.0.0/16 table main never decides: no address of 10.99.0.0/16"}},
+		{"IPv6 of others, forwarded by one link alone", cured + "rule -6 300 from 2001:db8:99::/48 table 254\n", append(slices.Clone(noForward), "net/ipv6/conf/eth0/force_forwarding=1"), nil, []string{}},
+		{"IPv6 of others, which no link forwards", cured + "rule -6 300 from 2001:db8:99::/48 table 254\n", append(slices.Clone(noForward), "net/ipv6/conf/eth0/force_forwarding=0"), nil, []string{"warning rule-never-matches: rule -6 300 from 2001:db8:99::/48"}},
 		{"nobody's source, but it forwards", cured + "rule 300 from 10.99.0.0/16 table 254\n", nil, nil, []string{}},
 		{"an empty table", cured + "rule 300 from 10.99.0.0/16 table 77\nrule -6 300 from 2001:db8:99::/48 table 77\n", nil, nil, []string{
 			"warning empty-table: table 77 has no IPv4 route: rule 300", "warning empty-table: table 77 has no IPv6 route: rule -6 300"}},

@@ -175,6 +175,7 @@ func (d *doctor) decides(r *netstate.Rule) bool {
 	return true
 }
 
+// forwards says whether any link forwards; IPv6 also by force_forwarding alone.
 func (d *doctor) forwards(f netstate.Family) bool {
 	pattern := "net/ipv4/conf/"
 	if f == netstate.IPv6 {
@@ -182,7 +183,7 @@ func (d *doctor) forwards(f netstate.Family) bool {
 	}
 	known := false
 	for _, s := range d.in.Snapshot.Sysctls {
-		if strings.HasPrefix(s.Key, pattern) && strings.HasSuffix(s.Key, "/forwarding") {
+		if strings.HasPrefix(s.Key, pattern) && (strings.HasSuffix(s.Key, "/forwarding") || strings.HasSuffix(s.Key, "/force_forwarding")) {
 			known = true
 			if s.Value != "0" {
 				return true

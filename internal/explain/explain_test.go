@@ -116,6 +116,14 @@ func TestSummary(t *testing.T) {
 		{"loose", func(s *snapshot.Snapshot) { set(s, "net/ipv4/conf/eth1/rp_filter", "2") }, packet("203.0.113.9", "192.168.1.2", "eth1"), "delivered to this host (rule 0, table local)", ""},
 		{"no forwarding", func(s *snapshot.Snapshot) { set(s, "net/ipv4/conf/eth1/forwarding", "0") }, packet("203.0.113.9", "10.1.1.1", "eth1"), "dropped: 10.1.1.1 is not an address of this host", "ip_forward=1"},
 		{"no forwarding, IPv6", func(s *snapshot.Snapshot) { set(s, "net/ipv6/conf/all/forwarding", "0") }, packet("2001:db8:9::9", "2001:db8:8::8", "eth1"), "dropped: 2001:db8:8::8 is not an address of this host", "net.ipv6.conf.all.forwarding=1"},
+		{"no forwarding, IPv6, by a link", func(s *snapshot.Snapshot) {
+			set(s, "net/ipv6/conf/all/forwarding", "0")
+			s.Sysctls = append(s.Sysctls, netstate.Sysctl{Key: "net/ipv6/conf/eth1/force_forwarding", Value: "0"})
+		}, packet("2001:db8:9::9", "2001:db8:8::8", "eth1"), "dropped: 2001:db8:8::8 is not an address of this host", "net.ipv6.conf.all.forwarding=1 (all links), or net/ipv6/conf/eth1/force_forwarding=1 (this one)"},
+		{"forwarded by the link alone", func(s *snapshot.Snapshot) {
+			set(s, "net/ipv6/conf/all/forwarding", "0")
+			s.Sysctls = append(s.Sysctls, netstate.Sysctl{Key: "net/ipv6/conf/eth1/force_forwarding", Value: "1"})
+		}, packet("2001:db8:9::9", "2001:db8:8::8", "eth1"), "forwarded by eth0 via 2001:db8:a::1 (rule 32766, table main)", ""},
 		{"own source", nil, packet("192.168.1.2", "10.1.1.1", "eth1"), "dropped: its source 192.168.1.2 is an address of this host", "accept_local"},
 		{"martian", nil, packet("127.0.0.1", "1.2.3.2", "eth1"), "dropped: 127.0.0.1 must not be the source of a packet that comes in by eth1", ""},
 		{"down", nil, packet("203.0.113.9", "1.2.3.2", "off"), "dropped: off is down", "ip link set off up"},

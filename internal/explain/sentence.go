@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/viarule/viarule/internal/netstate"
@@ -102,7 +103,11 @@ func (e *Explainer) cure(p *sim.Packet, a *sim.Answer) string {
 		return e.cureFilter(p, a)
 	case sim.NotForwarding:
 		if family == "ipv6" {
-			return "sysctl -w net.ipv6.conf.all.forwarding=1"
+			all, link := "sysctl -w net.ipv6.conf.all.forwarding=1", "net/ipv6/conf/"+p.IIF+"/force_forwarding"
+			if slices.ContainsFunc(e.in.Sysctls, func(s netstate.Sysctl) bool { return s.Key == link }) {
+				return all + " (all links), or " + link + "=1 (this one)"
+			}
+			return all
 		}
 		return "sysctl -w net.ipv4.ip_forward=1 (all links), or net/ipv4/conf/" + p.IIF + "/forwarding=1 (this one)"
 	case sim.OwnSource:

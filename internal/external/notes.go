@@ -20,7 +20,8 @@ func (l *lowerer) note() {
 		l.noteARP(n)
 		l.noteSourceRules(n)
 	}
-	if l.out.Nft != nil && l.standingTable() == nil {
+	tracks := func(t netstate.NftTable) bool { return t.Tracks() }
+	if l.out.Nft != nil && tracks(*l.out.Nft) && !slices.ContainsFunc(l.facts.State.Nft, tracks) {
 		n := l.netOf(l.out.NftOf[0])
 		l.say(n, "this loads connection tracking (nftables `ct`) in this namespace, if it is not on already")
 	}

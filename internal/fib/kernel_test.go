@@ -137,7 +137,8 @@ func TestAgainstKernel(t *testing.T) {
 	if n >= worlds {
 		r.seen.requireAll(t, r.kernelHas) // fewer worlds (the VM's) need not have everything
 	}
-	if few := r.want / 100; r.seen.verdict(fib.Unknown) > few || r.notCompared > few {
+	// Some worlds have many of those: of few worlds one may be such a one.
+	if few := r.want/100 + flowsPerWorld; r.seen.verdict(fib.Unknown) > few || r.notCompared > few {
 		t.Error("too many flows without an answer")
 	}
 	if r.ruleNamed < r.want/2 {

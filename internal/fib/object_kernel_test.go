@@ -187,9 +187,7 @@ func TestRoutesShareANextHopObject(t *testing.T) {
 	for _, c := range sharings {
 		w.reset()
 		w.batch(append([]string{"addr flush dev e0", "addr flush dev e2", "addr add fe80::1/64 dev e0 nodad", "addr add fe80::3/64 dev e2 nodad"}, sharingAddrs...)...)
-		for _, line := range c.lines {
-			netnstest.IP(t, line)
-		}
+		netnstest.IP(t, c.lines...)
 		s := w.snapshot()
 		w.oracle.links(s.Links)
 		flow := parseFlow(t, c.flow)
@@ -229,12 +227,8 @@ func TestNextHopObjectKeepsItsFirstSource(t *testing.T) {
 	}
 	w := newWorld(t)
 	w.batch(sharingAddrs...)
-	for _, line := range []string{
-		"nexthop add id 1 dev e0", "route add 10.50.0.0/16 nhid 1",
-		"nexthop add id 2 via 169.254.0.9 dev e0 onlink", "route add 10.51.0.0/16 nhid 2",
-	} {
-		netnstest.IP(t, line)
-	}
+	netnstest.IP(t, "nexthop add id 1 dev e0", "route add 10.50.0.0/16 nhid 1",
+		"nexthop add id 2 via 169.254.0.9 dev e0 onlink", "route add 10.51.0.0/16 nhid 2")
 	s := w.snapshot()
 	f := fib.New(&s)
 	for _, c := range []struct{ to, first, want string }{

@@ -97,7 +97,7 @@ func TestLongestPrefix(t *testing.T) {
 		f := fib.New(&s)
 		to := []netip.Addr{randomAddr(rnd, family.Default())}
 		for i := range s.Routes {
-			first, last := s.Routes[i].To.Addr(), lastOf(s.Routes[i].To)
+			first, last := s.Routes[i].To.Addr(), netstate.LastOf(s.Routes[i].To)
 			to = append(to, first.Prev(), first, randomAddr(rnd, s.Routes[i].To), last, last.Next())
 		}
 		for _, a := range to {
@@ -110,15 +110,6 @@ func TestLongestPrefix(t *testing.T) {
 			}
 		}
 	})
-}
-
-func lastOf(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < 8*len(b); i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
 }
 
 // TestTraceDecidesAsLookup holds that a lookup with a trace decides as one without.

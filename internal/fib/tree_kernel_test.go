@@ -13,12 +13,8 @@ import (
 func TestRefusedRouteHidesAnother(t *testing.T) {
 	w := newWorld(t)
 	const throw = "-6 route add throw 2001:db8::/32 from 2001:db8::/32 table 100"
-	for _, line := range []string{
-		"-6 rule add pref 10 lookup 100", "-6 rule add pref 11 blackhole",
-		"-6 route add default dev e3 table 100", throw, "-6 route add throw 2001:db8:4::/48 from 2001:db8::/32 table 100",
-	} {
-		netnstest.IP(t, line)
-	}
+	netnstest.IP(t, "-6 rule add pref 10 lookup 100", "-6 rule add pref 11 blackhole",
+		"-6 route add default dev e3 table 100", throw, "-6 route add throw 2001:db8:4::/48 from 2001:db8::/32 table 100")
 	s := w.snapshot()
 	w.oracle.links(s.Links)
 	flow := parseFlow(t, "to 2001:db8:1::3 from 2001:db8:3::9")

@@ -68,16 +68,15 @@ func freshNetns(t *testing.T, rt *rapid.T) {
 	if err := os.RemoveAll("/run/viarule"); err != nil {
 		rt.Fatal(err)
 	}
-	netnstest.IP(t, "link set lo up",
-		"link add eth0 type veth peer name peer0", "link add eth1 type veth peer name peer1")
+	lines := []string{"link set lo up", "link add eth0 type veth peer name peer0", "link add eth1 type veth peer name peer1"}
 	for _, l := range []string{"eth0", "eth1", "peer0", "peer1"} {
 		// Addresses and routes that come up by themselves would be taken for
 		// changes of ours.
-		netnstest.IP(t, "link set "+l+" addrgenmode none", "link set "+l+" up")
+		lines = append(lines, "link set "+l+" addrgenmode none", "link set "+l+" up")
 	}
-	netnstest.IP(t,
+	netnstest.IP(t, append(lines,
 		"addr add 10.0.0.1/24 dev eth0", "addr add 10.0.1.1/24 dev eth1",
-		"addr add 2001:db8::1/64 dev eth0 nodad", "addr add 2001:db8:1::1/64 dev eth1 nodad")
+		"addr add 2001:db8::1/64 dev eth0 nodad", "addr add 2001:db8:1::1/64 dev eth1 nodad")...)
 	// The kernel adds these routes when it notices that the links have a carrier.
 	for end := time.Now().Add(10 * time.Second); ; {
 		local := netnstest.Exec(t, "ip", "-6", "route", "show", "table", "local")

@@ -32,11 +32,17 @@ type PodStatus struct {
 	Pod     string     `json:"pod"` // NETWORK/CONTAINER/INTERFACE, by the link's alias
 	Link    string     `json:"link"`
 	Route   string     `json:"route"`
+	// Off is the sysctl, at 0, for which nothing that the pod sends is forwarded.
+	Off string `json:"off,omitempty"`
 }
 
 // String is a line for a person. Names of pods' interfaces are anybody's.
 func (p *PodStatus) String() string {
-	return "pod " + p.Address.String() + ": " + p.Route + "  # " + explain.Printable(p.Pod)
+	s := "pod " + p.Address.String() + ": " + p.Route + "  # " + explain.Printable(p.Pod)
+	if p.Off != "" {
+		s += "; nothing that it sends is forwarded: set " + explain.Printable(p.Off) + " to 1"
+	}
+	return s
 }
 
 // podAlias begins the aliases of the links that viarule-ptp makes: they say whose a
@@ -108,4 +114,26 @@ func (d *draft) pods(ref spec.Ref, names Names) []PodStatus {
 		}
 	}
 	return out
+}
+
+// forwarding looks whether what pods send is forwarded. viarule-ptp has seen to it; but
+// the kernel gives all links the value that somebody writes for `all`, and force_forwarding
+// too when that is 0 (devinet_sysctl_forward, addrconf_forward_change).
+func (h *Host) forwarding(pods []PodStatus) {
+	isOff := func(key string) bool {
+		v, err := h.kernel.ReadSysctl(key)
+		return err == nil && v == "0"
+	}
+	all := isOff("net/ipv6/conf/all/forwarding")
+	for i := range pods {
+		p := &pods[i]
+		key, off := "net/ipv4/conf/"+p.Link+"/forwarding", true
+		if p.Address.Is6() {
+			// Without force_forwarding in the kernel `all` is the PodNetwork's.
+			key, off = "net/ipv6/conf/"+p.Link+"/force_forwarding", all
+		}
+		if off && isOff(key) {
+			p.Off = key
+		}
+	}
 }

@@ -3,6 +3,8 @@ package host_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -61,8 +63,8 @@ spec:
 		t.Logf("%s: %d and %d sent so far", step.what, flows[0].sent.Load(), flows[1].sent.Load())
 	}
 	for i, f := range flows {
-		if lost := f.lost(); lost != 0 || f.refused.Load() != 0 {
-			t.Errorf("flow %d: lost %d of %d datagrams, %d refused by the kernel", i, lost, f.sent.Load(), f.refused.Load())
+		if lost := f.lost(); len(lost) > 0 || f.refused.Load() != 0 {
+			t.Errorf("flow %d: lost the datagrams %d of %d datagrams, %d refused by the kernel", i, lost, f.sent.Load(), f.refused.Load())
 		}
 	}
 }
@@ -86,14 +88,14 @@ route add default via 10.0.2.2
 -n peer addr add 2001:db8:1::2/64 dev host0 nodad
 -n peer link set host0 up
 -n peer addr add 10.244.2.9/32 dev lo
--n peer addr add fd00:244:0:2::9/128 dev lo
+-n peer addr add fd00:244:0:2::9/128 dev lo nodad
 -n peer route add 10.244.1.0/24 via 10.0.1.1
 -n peer -6 route add fd00:244:0:1::/64 via 2001:db8:1::1
 -n outside addr add 10.0.2.2/24 dev host0
 -n outside addr add 2001:db8:2::2/64 dev host0 nodad
 -n outside link set host0 up
 -n outside addr add 203.0.113.9/32 dev lo
--n outside addr add 2001:db8:99::9/128 dev lo
+-n outside addr add 2001:db8:99::9/128 dev lo nodad
 -n pod addr add 10.244.1.7/32 dev eth0
 -n pod addr add fd00:244:0:1::7/128 dev eth0 nodad
 -n pod link set eth0 up
@@ -155,16 +157,28 @@ func seenAs(t *testing.T, to string, wait time.Duration) (as string) {
 // TestPodsAreForwardedAndMasqueraded: through a host whose forward chain drops, pods
 // are seen with their own addresses by pods and nodes, and outside with the node's.
 func TestPodsAreForwardedAndMasqueraded(t *testing.T) {
-	netnstest.New(t, netnstest.Mounts())
+	netnstest.Run(t, "IPv6 by all links", func(t *testing.T) {
+		netnstest.HideSysctl(t, "net/ipv6/conf/all/force_forwarding")
+		forwardedAndMasqueraded(t)
+	}, netnstest.Mounts())
+	netnstest.Run(t, "IPv6 by some links", func(t *testing.T) {
+		needsForce(t)
+		forwardedAndMasqueraded(t)
+	}, netnstest.Mounts())
+}
+
+func forwardedAndMasqueraded(t *testing.T) {
+	t.Helper()
 	for _, name := range []string{"peer", "outside", "pod"} {
 		netnstest.Named(t, name)
 		netnstest.In(t, name, func() { quickIPv6(t) })
 	}
 	quickIPv6(t)
-	for line := range strings.Lines(strings.TrimSpace(podHost)) {
-		netnstest.IP(t, strings.TrimSpace(line))
-	}
+	netnstest.IP(t, strings.Split(strings.TrimSpace(podHost), "\n")...)
 	netnstest.Exec(t, "sysctl", "-qw", "net.ipv4.conf.via1.forwarding=1")
+	if hasForce() { // else all links forward, or none
+		netnstest.Exec(t, "sysctl", "-qw", "net.ipv6.conf.via1.force_forwarding=1")
+	}
 	netnstest.Exec(t, "nft", "add table inet firewall; add chain inet firewall forward { type filter hook forward priority 0; policy drop; }")
 	for to, namespace := range map[string]string{
 		"10.244.2.9": "peer", "fd00:244:0:2::9": "peer", "10.0.1.2": "peer", "2001:db8:1::2": "peer", "203.0.113.9": "outside", "2001:db8:99::9": "outside",
@@ -198,13 +212,50 @@ spec:
 	applyText(t, h, pods+"  masquerade: Outside\n")
 	check("masquerade", long, inside)
 	check("masquerade", long, map[string]string{"203.0.113.9": "10.0.2.1", "2001:db8:99::9": "2001:db8:2::1"})
-	if s := statusOf(t, h); !s.Clean() || len(s.Objects[0].Pods) != 2 || len(s.Objects[0].Peers) != 2 {
+	s := statusOf(t, h)
+	if !s.Clean() || len(s.Objects[0].Pods) != 2 || len(s.Objects[0].Peers) != 2 {
 		t.Errorf("status: %+v", s)
+	}
+	for _, p := range s.Objects[0].Pods {
+		if p.Off != "" {
+			t.Errorf("status: %s", &p)
+		}
+	}
+	if hasForce() {
+		forwardingTakenAway(t, h, pods+"  masquerade: Outside\n")
+		check("again", long, inside)
 	}
 	if _, err := h.Delete(context.Background(), nil, host.DeleteOptions{All: true}); err != nil {
 		t.Fatal(err)
 	}
 	check("after", short, map[string]string{"10.244.2.9": "nobody", "fd00:244:0:2::9": "nobody"})
+}
+
+// forwardingTakenAway: somebody makes the host a router and takes it back, which the kernel
+// takes for all links. status tells it of the object, which apply mends, and of the pod.
+func forwardingTakenAway(t *testing.T, h *host.Host, text string) {
+	t.Helper()
+	netnstest.Exec(t, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1", "net.ipv4.conf.all.forwarding=1")
+	if s := statusOf(t, h); !s.Clean() || s.Objects[0].Pods[1].Off != "" {
+		t.Errorf("all links forward: %+v", s)
+	}
+	netnstest.Exec(t, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=0", "net.ipv4.conf.all.forwarding=0")
+	s := statusOf(t, h)
+	details := strings.Join(s.Objects[0].Details, "\n")
+	if s.Objects[0].State != host.Drifted || !strings.Contains(details, "net/ipv6/conf/eth0/force_forwarding = 1") || !strings.Contains(details, "net/ipv4/conf/eth0/forwarding = 1") {
+		t.Errorf("no link forwards: %+v", s)
+	}
+	for i, key := range []string{"net/ipv4/conf/via1/forwarding", "net/ipv6/conf/via1/force_forwarding"} {
+		p := s.Objects[0].Pods[i]
+		if p.Off != key || !strings.HasSuffix(p.String(), "  # pods/c0ffee/eth0; nothing that it sends is forwarded: set "+key+" to 1") {
+			t.Errorf("not said to have %s at 0: %s", key, &p)
+		}
+		netnstest.Exec(t, "sysctl", "-qw", key+"=1")
+	}
+	applyText(t, h, text)
+	if s := statusOf(t, h); !s.Clean() || s.Objects[0].Pods[0].Off != "" || s.Objects[0].Pods[1].Off != "" {
+		t.Errorf("mended: %+v", s)
+	}
 }
 
 // quickIPv6 has addresses work at once.
@@ -223,9 +274,39 @@ func statusOf(t *testing.T, h *host.Host) *host.Status {
 }
 
 // TestRouterAdvertisementsStay: to forward IPv6 does not cost a host the default route
-// that it has from a router's advertisements, nor the next advertisement.
+// that it has from a router's advertisements, nor the next advertisement: where links have
+// force_forwarding, and where they have not.
 func TestRouterAdvertisementsStay(t *testing.T) {
-	netnstest.New(t, netnstest.Mounts())
+	netnstest.Run(t, "all links forward", func(t *testing.T) {
+		netnstest.HideSysctl(t, "net/ipv6/conf/all/force_forwarding")
+		advertisementsStay(t, "forwarding 1, accept_ra 2, force_forwarding 0", "forwarding 0, accept_ra 1, force_forwarding 0")
+		// The instrument: this is what would have happened.
+		netnstest.Exec(t, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+		if !comes(func() bool { return !hasDefault(t) }) {
+			t.Error("the default route survives forwarding without accept_ra=2: then nothing was proved")
+		}
+	}, netnstest.Mounts())
+	netnstest.Run(t, "a link forwards", func(t *testing.T) {
+		needsForce(t)
+		advertisementsStay(t, "forwarding 0, accept_ra 1, force_forwarding 1", "forwarding 0, accept_ra 1, force_forwarding 0")
+	}, netnstest.Mounts())
+}
+
+// needsForce skips a test where links have no force_forwarding (before Linux 6.17).
+func needsForce(t *testing.T) {
+	t.Helper()
+	if !hasForce() {
+		t.Skip("this kernel forwards IPv6 by all links or none: it has no force_forwarding")
+	}
+}
+
+func hasForce() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6/conf/all/force_forwarding")
+	return err == nil
+}
+
+func advertisementsStay(t *testing.T, applied, deleted string) {
+	t.Helper()
 	netnstest.Named(t, "router")
 	netnstest.In(t, "router", func() { quickIPv6(t) })
 	quickIPv6(t)
@@ -246,7 +327,7 @@ spec:
 `
 	h := openHost(t)
 	applyText(t, h, pods)
-	if got := sysctls(t); got != "forwarding 1, accept_ra 2" || !hasDefault(t) {
+	if got := sysctls(t); got != applied || !hasDefault(t) {
 		t.Errorf("after apply: %s, default route %t", got, hasDefault(t))
 	}
 	if r := applyText(t, h, pods); !r.Plan.Empty() {
@@ -267,13 +348,8 @@ spec:
 	if _, err := h.Delete(context.Background(), []spec.Ref{{Kind: spec.KindPodNetwork, Name: "pods"}}, host.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if got := sysctls(t); got != "forwarding 0, accept_ra 1" || !hasDefault(t) {
+	if got := sysctls(t); got != deleted || !hasDefault(t) {
 		t.Errorf("after delete: %s, default route %t", got, hasDefault(t))
-	}
-	// The instrument: this is what would have happened.
-	netnstest.Exec(t, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
-	if !comes(func() bool { return !hasDefault(t) }) {
-		t.Error("the default route survives forwarding without accept_ra=2: then nothing was proved")
 	}
 }
 
@@ -281,12 +357,15 @@ func sysctls(t *testing.T) string {
 	t.Helper()
 	read := func(key string) string {
 		b, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + key)
+		if errors.Is(err, fs.ErrNotExist) {
+			return "0" // it is as if
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		return strings.TrimSpace(string(b))
 	}
-	return "forwarding " + read("all/forwarding") + ", accept_ra " + read("eth0/accept_ra")
+	return "forwarding " + read("all/forwarding") + ", accept_ra " + read("eth0/accept_ra") + ", force_forwarding " + read("eth0/force_forwarding")
 }
 
 func hasDefault(t *testing.T) bool {

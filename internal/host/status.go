@@ -88,6 +88,7 @@ func (h *Host) Status(ctx context.Context) (*Status, error) {
 	names := d.names()
 	for i := range d.before.records {
 		s.Objects = append(s.Objects, d.status(d.before.records[i].Ref, names))
+		h.forwarding(s.Objects[i].Pods)
 	}
 	for i := range d.plan.Ops {
 		if op := &d.plan.Ops[i]; op.Origin.Object == nil {

@@ -198,7 +198,7 @@ func (w *treeWorld) queries(p []policy) []string {
 		}
 	}
 	for _, one := range p {
-		first, last := one.from.Addr(), lastOf(one.from)
+		first, last := one.from.Addr(), netstate.LastOf(one.from)
 		for _, a := range []netip.Addr{first.Prev(), first, last, last.Next()} {
 			add(a)
 		}
@@ -207,15 +207,6 @@ func (w *treeWorld) queries(p []policy) []string {
 		add(w.prefix("stranger").Addr().Next())
 	}
 	return out
-}
-
-func lastOf(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < 8*len(b); i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
 }
 
 // ask gives the gateway of each query's answer, or the error.

@@ -67,7 +67,7 @@ func (t *forest) find(a netip.Addr) int32 {
 // free gives the first address from a on that node i holds itself.
 func (t *forest) free(i int32, a netip.Addr) (netip.Addr, bool) {
 	for j := i + 1; j < t.nodes[i].end; j = t.nodes[j].end {
-		last := lastOf(t.nodes[j].Prefix)
+		last := netstate.LastOf(t.nodes[j].Prefix)
 		if last.Less(a) {
 			continue
 		}
@@ -101,16 +101,6 @@ func (t *forest) examples(i int32) (a, b netip.Addr, ok bool) {
 	return a, a, true
 }
 
-// lastOf is the last address of a prefix.
-func lastOf(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for bit := p.Bits(); bit < len(b)*8; bit++ {
-		b[bit/8] |= 0x80 >> (bit % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
-}
-
 // prefixesOf gives the prefixes that make up a range of addresses.
 func prefixesOf(first, last netip.Addr) []netip.Prefix {
 	var out []netip.Prefix
@@ -118,14 +108,14 @@ func prefixesOf(first, last netip.Addr) []netip.Prefix {
 		bits := first.BitLen()
 		for bits > 0 {
 			p, _ := first.Prefix(bits - 1)
-			if p.Addr() != first || last.Less(lastOf(p)) {
+			if p.Addr() != first || last.Less(netstate.LastOf(p)) {
 				break
 			}
 			bits--
 		}
 		p := netip.PrefixFrom(first, bits)
 		out = append(out, p)
-		first = lastOf(p).Next()
+		first = netstate.LastOf(p).Next()
 	}
 	return out
 }

@@ -27,7 +27,8 @@ type Line struct {
 	Answer bool `json:"answer,omitempty"`
 }
 
-// Question is a packet as explain --batch takes it.
+// Question is a packet as explain --batch takes it. It has no key for the tunnel that a
+// packet came out of: the example of a class of those is the same packet without one.
 type Question struct {
 	From    string `json:"from,omitempty"`
 	To      string `json:"to"`

@@ -28,9 +28,7 @@ func testForgetConnections(t *testing.T, forget func(*kernel.Conn, context.Conte
 	if err := forget(c, ctx, all); err != nil {
 		t.Fatalf("without any: %v", err)
 	}
-	for _, a := range all {
-		netnstest.IP(t, fmt.Sprintf("addr add %s dev lo nodad", a))
-	}
+	netnstest.IP(t, "addr add 10.1.0.5 dev lo", "addr add 10.1.0.6 dev lo", "addr add 2001:db8::5 dev lo nodad", "addr add 2001:db8::6 dev lo nodad")
 	nft(t, `table inet t {
 		chain in { type filter hook prerouting priority 0; ct state new accept; }
 		chain out { type nat hook output priority -100; ip daddr 127.0.0.9 dnat ip to 10.1.0.5; }

@@ -18,15 +18,17 @@ import (
 func open(t *testing.T) *kernel.Conn {
 	t.Helper()
 	netnstest.New(t)
+	var lines []string
 	for i, name := range []string{"v0", "v1", "v2"} {
-		netnstest.IP(t,
+		lines = append(lines,
 			fmt.Sprintf("link add name %s type veth peer name p%d", name, i),
 			fmt.Sprintf("addr add 10.%d.0.1/24 dev %s", i+1, name),
 			fmt.Sprintf("addr add 2001:db8:%d::1/64 dev %s nodad", i+1, name))
 		if i < 2 {
-			netnstest.IP(t, "link set dev "+name+" up", fmt.Sprintf("link set dev p%d up", i))
+			lines = append(lines, "link set dev "+name+" up", fmt.Sprintf("link set dev p%d up", i))
 		}
 	}
+	netnstest.IP(t, lines...)
 	c, err := kernel.Open("")
 	if err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ func newForwardLab(t *testing.T, f netstate.Family) *forwardLab {
 		host := forwardHost{addr: addr, port: map[uint16]*net.UDPConn{}}
 		netnstest.In(t, h.name, func() {
 			netnstest.IP(t, "link set eth0 up", "addr add "+net4+"2/24 dev eth0", "addr add "+net6+"2/64 dev eth0 nodad",
-				"route add default via "+net4+"1", "-6 route add default via "+net6+"1")
+				"route add default via "+net4+"1", "route add default via "+net6+"1")
 			for _, port := range []uint16{7, 9} {
 				c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, port)))
 				if err != nil {

@@ -97,6 +97,8 @@ func (c *Conn) nftTable(ctx context.Context, name string) (*nftReading, error) {
 
 func inetHeader() []byte { return []byte{unix.NFPROTO_INET, 0, 0, 0} }
 
+func netdevHeader() []byte { return []byte{unix.NFPROTO_NETDEV, 0, 0, 0} }
+
 // generation is the number of the ruleset of the namespace: every transaction
 // counts it up.
 func (c *Conn) generation(ctx context.Context) (uint32, error) {
@@ -326,8 +328,13 @@ func decodeChain(a attrList) netstate.NftChain {
 	h := readAttrs(hook)
 	c.Hook = netstate.NftHook{Type: a.text(unix.NFTA_CHAIN_TYPE), Priority: int32(h.be(unix.NFTA_HOOK_PRIORITY))}
 	c.Hook.Hook = fmt.Sprint(h.be(unix.NFTA_HOOK_HOOKNUM))
-	if n := int(h.be(unix.NFTA_HOOK_HOOKNUM)); n < len(hooks) {
-		c.Hook.Hook = hooks[n]
+	list := hooks
+	// A chain of several links has none by that name.
+	if c.Hook.Device = h.text(unix.NFTA_HOOK_DEV); c.Hook.Device != "" {
+		list = linkHooks
+	}
+	if n := int(h.be(unix.NFTA_HOOK_HOOKNUM)); n < len(list) {
+		c.Hook.Hook = list[n]
 	}
 	if p := a.get(unix.NFTA_CHAIN_POLICY); len(p) == 4 && binary.BigEndian.Uint32(p) != nfAccept {
 		c.Hook.Type += " with another policy" // never a wanted one

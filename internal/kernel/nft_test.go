@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -262,6 +263,16 @@ func TestProbeTellsWhoAnswers(t *testing.T) {
 		"link add ext0 type veth peer name b0 netns far", "link set ext0 up", "addr add 192.0.2.1/24 dev ext0", "addr add 2001:db8::1/64 dev ext0 nodad",
 		"link add down0 type veth peer name d0 netns far", "addr add 198.51.100.1/24 dev down0",
 		"-n far link set b0 up", "-n far addr add 192.0.2.2/24 dev b0", "-n far addr add 2001:db8::2/64 dev b0 nodad")
+	// The kernel asks with the link's own address, which others must not have (ndisc_send_ns).
+	for end := time.Now().Add(20 * time.Second); ; {
+		own := netnstest.Exec(t, "ip", "-6", "addr", "show", "dev", "ext0", "scope", "link")
+		if strings.Contains(own, "fe80::") && !strings.Contains(own, "tentative") {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("ext0 got no address of its own:\n%s", own)
+		}
+	}
 	c := openHere(t)
 	key := func(dev, a string) netstate.NeighKey {
 		return netstate.NeighKey{Dev: dev, Addr: netip.MustParseAddr(a)}

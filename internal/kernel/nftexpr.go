@@ -20,8 +20,10 @@ const (
 	nftMetaIIFName = unix.NFT_META_IIFNAME
 	nftMetaOIFName = unix.NFT_META_OIFNAME
 	nftMetaNFProto = unix.NFT_META_NFPROTO
-	nftCtDirection = unix.NFT_CT_DIRECTION
-	nftCtMark      = unix.NFT_CT_MARK
+	// nftMetaProtocol is that of the frame, as Ethernet has it.
+	nftMetaProtocol = unix.NFT_META_PROTOCOL
+	nftCtDirection  = unix.NFT_CT_DIRECTION
+	nftCtMark       = unix.NFT_CT_MARK
 	// NFT_CT_DST_IP and NFT_CT_DST_IP6 (Linux 4.17) say the family that they are
 	// of, which NFT_CT_DST in a table inet cannot.
 	nftCtDstIP  = 20
@@ -29,8 +31,7 @@ const (
 
 	nftRegister = unix.NFT_REG_1
 
-	nftFibUnmarked = unix.NFTA_FIB_F_SADDR | unix.NFTA_FIB_F_IIF | unix.NFTA_FIB_F_PRESENT
-	nftFibMissing  = nftFibUnmarked | unix.NFTA_FIB_F_MARK
+	nftFibMissing = unix.NFTA_FIB_F_SADDR | unix.NFTA_FIB_F_MARK | unix.NFTA_FIB_F_IIF | unix.NFTA_FIB_F_PRESENT
 )
 
 // Offsets of the addresses in the two headers.
@@ -39,6 +40,8 @@ const (
 	offsetDst4 = 16
 	offsetSrc6 = 8
 	offsetDst6 = 24
+	// offsetARPSender is where ARP over Ethernet has the sender's address of IPv4 (RFC 826).
+	offsetARPSender = 14
 )
 
 // expression is one expression of a rule.
@@ -109,6 +112,13 @@ func inPrefix(p netip.Prefix) []expression {
 	}
 	f := netstate.FamilyOf(p.Addr())
 	return []expression{metaLoad(nftMetaNFProto), compare(unix.NFT_CMP_EQ, []byte{uint8(f)}), dstAddr(f), bitwiseBytes(mask, make([]byte, len(addr))), compare(unix.NFT_CMP_EQ, addr)}
+}
+
+// etherAddr compares an address of a packet of a protocol of Ethernet: the family netdev sees
+// all of them.
+func etherAddr(protocol uint16, offset uint32, a netip.Addr) []expression {
+	return []expression{metaLoad(nftMetaProtocol), compare(unix.NFT_CMP_EQ, binary.BigEndian.AppendUint16(nil, protocol)),
+		payload(offset, uint32(a.BitLen()/8)), compare(unix.NFT_CMP_EQ, a.AsSlice())}
 }
 
 func dstAddr(f netstate.Family) expression {
@@ -187,8 +197,16 @@ func expressions(s *netstate.NftStmt) []expression {
 		return []expression{metaLoad(nftMetaIIFName), lookup(s.Name)}
 	case netstate.NftDAddr:
 		return inPrefix(s.Prefix)
-	case netstate.NftFibUnmarked:
-		return []expression{fib(nftFibUnmarked), compare(unix.NFT_CMP_EQ, fibNone)}
+	case netstate.NftSAddr:
+		if a := s.Prefix.Addr(); a.Is4() {
+			return etherAddr(unix.ETH_P_IP, offsetSrc4, a)
+		} else if a.Is6() {
+			return etherAddr(unix.ETH_P_IPV6, offsetSrc6, a)
+		}
+	case netstate.NftARPSAddr:
+		if a := s.Prefix.Addr(); a.Is4() {
+			return etherAddr(unix.ETH_P_ARP, offsetARPSender, a)
+		}
 	case netstate.NftDAddrMap:
 		return []expression{metaLoad(nftMetaNFProto), proto, dstAddr(s.Family), lookup(s.Name)}
 	case netstate.NftSAddrMap:
@@ -271,13 +289,19 @@ func guessStmt(e []expression) netstate.NftStmt {
 	case e[0].name == "masq":
 		s.Op = netstate.NftMasquerade
 	case e[0].name == "fib":
-		if s.Op = netstate.NftFibMissing; first.be(unix.NFTA_FIB_FLAGS) == nftFibUnmarked {
-			s.Op = netstate.NftFibUnmarked
-		}
+		s.Op = netstate.NftFibMissing
 	case e[0].name == "meta" && key == nftMetaIIFName && e[len(e)-1].name == "lookup":
 		s.Op, s.Name = netstate.NftIIFMap, last.text(unix.NFTA_LOOKUP_SET)
 	case e[0].name == "meta" && (key == nftMetaIIFName || key == nftMetaOIFName):
 		s, _ = foreignLink(first, last)
+	case e[0].name == "meta" && key == nftMetaProtocol && len(e) == 4:
+		s.Op = netstate.NftSAddr
+		if readAttrs(e[2].data).be(unix.NFTA_PAYLOAD_OFFSET) == offsetARPSender {
+			s.Op = netstate.NftARPSAddr
+		}
+		if addr, ok := netip.AddrFromSlice(last.value(unix.NFTA_CMP_DATA)); ok {
+			s.Prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
 	case e[0].name == "meta" && key == nftMetaNFProto && len(e) == 4:
 		if v := readAttrs(e[1].data).value(unix.NFTA_CMP_DATA); len(v) == 1 {
 			s.Family = netstate.Family(v[0])

@@ -102,6 +102,8 @@ type nftBatch struct {
 	at    int // where the last message that the kernel answers begins
 	open  int // where the message under way begins
 	setID uint32
+	// netdev says that what follows is about a table of the family netdev, not inet.
+	netdev bool
 }
 
 func (m *nftBatch) message(typ, flags uint16, family uint8, resource uint16) {
@@ -114,7 +116,14 @@ func (m *nftBatch) message(typ, flags uint16, family uint8, resource uint16) {
 func (m *nftBatch) close() { endMessage(m.b, m.open) }
 
 // add begins a message of the transaction about one of viarule's tables.
-func (m *nftBatch) add(typ uint16, flags uint16) { m.addOf(unix.NFPROTO_INET, typ, flags) }
+func (m *nftBatch) add(typ uint16, flags uint16) { m.addOf(familyNumber(m.netdev), typ, flags) }
+
+func familyNumber(netdev bool) uint8 {
+	if netdev {
+		return unix.NFPROTO_NETDEV
+	}
+	return unix.NFPROTO_INET
+}
 
 func (m *nftBatch) addOf(family uint8, typ, flags uint16) {
 	m.message(nftSubsystem|typ, flags, family, 0)
@@ -175,16 +184,26 @@ func (m *nftBatch) whole(t *netstate.NftTable) error {
 // hooks are netfilter's, by their numbers (NF_INET_*).
 var hooks = []string{"prerouting", "input", "forward", "output", "postrouting"}
 
+// linkHooks are those of one link (NF_NETDEV_*).
+var linkHooks = []string{"ingress"}
+
 func (m *nftBatch) chain(table string, c *netstate.NftChain) error {
 	m.add(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE)
 	m.b = putString(putString(m.b, unix.NFTA_CHAIN_TABLE, table), unix.NFTA_CHAIN_NAME, c.Name)
 	if c.Hook != (netstate.NftHook{}) {
 		hook := slices.Index(hooks, c.Hook.Hook)
-		if hook < 0 {
+		if m.netdev {
+			hook = slices.Index(linkHooks, c.Hook.Hook)
+		}
+		if hook < 0 || m.netdev != (linkName(c.Hook.Device) == nil) {
 			return fmt.Errorf("chain %s: no hook %q: %w", c.Name, c.Hook.Hook, unix.EINVAL)
 		}
 		m.b = nest(m.b, nested(unix.NFTA_CHAIN_HOOK), func(b []byte) []byte {
-			return putBE(putBE(b, unix.NFTA_HOOK_HOOKNUM, uint32(hook)), unix.NFTA_HOOK_PRIORITY, uint32(c.Hook.Priority))
+			b = putBE(putBE(b, unix.NFTA_HOOK_HOOKNUM, uint32(hook)), unix.NFTA_HOOK_PRIORITY, uint32(c.Hook.Priority))
+			if m.netdev {
+				b = putString(b, unix.NFTA_HOOK_DEV, c.Hook.Device)
+			}
+			return b
 		})
 		m.b = putBE(m.b, unix.NFTA_CHAIN_POLICY, nfAccept)
 		m.b = putString(m.b, unix.NFTA_CHAIN_TYPE, c.Hook.Type)
@@ -276,7 +295,7 @@ func (b *bound) key() []byte {
 }
 
 func (m *nftBatch) rule(table, chain string, r netstate.NftRule) error {
-	return m.ruleOf(unix.NFPROTO_INET, netstate.NftName{Table: table, Chain: chain}, r, "")
+	return m.ruleOf(familyNumber(m.netdev), netstate.NftName{Table: table, Chain: chain}, r, "")
 }
 
 // ruleOf appends a rule to a chain of any table; the comment may be empty.
@@ -356,7 +375,7 @@ func nftRefusal(a *answer) error {
 	case a == nil:
 		return nil
 	case errors.Is(a, unix.EPROTONOSUPPORT), errors.Is(a, unix.EOPNOTSUPP), errors.Is(a, unix.ENOSYS):
-		return &FeatureError{Name: "nftables, or one of its expressions ct, fib, lookup and masq (CONFIG_NF_TABLES_INET, NFT_CT, NFT_FIB_INET, NFT_MASQ)"}
+		return &FeatureError{Name: "nftables, or one of its expressions ct, fib, lookup and masq (CONFIG_NF_TABLES_INET, NF_TABLES_NETDEV, NFT_CT, NFT_FIB_INET, NFT_MASQ)"}
 	}
 	return a
 }

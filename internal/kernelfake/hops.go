@@ -91,7 +91,7 @@ func (k *Kernel) reach(r *netstate.Route, h *netstate.Hop) (string, error) {
 		return "", unreachable
 	}
 	for _, a := range k.addrs {
-		if a.Broadcast == h.Via || a.Prefix.Bits() < 31 && lastAddr(a.Prefix) == h.Via {
+		if a.Broadcast == h.Via || a.Prefix.Addr().Is4() && a.Prefix.Bits() < 31 && netstate.LastOf(a.Prefix) == h.Via {
 			return "", invalid
 		}
 	}
@@ -163,16 +163,4 @@ func (k *Kernel) link(name string) *netstate.Link {
 		}
 	}
 	return nil
-}
-
-// lastAddr is the broadcast address of an IPv4 subnet.
-func lastAddr(p netip.Prefix) netip.Addr {
-	if !p.Addr().Is4() {
-		return netip.Addr{}
-	}
-	b := p.Masked().Addr().As4()
-	for bit := p.Bits(); bit < 32; bit++ {
-		b[bit/8] |= 0x80 >> (bit % 8)
-	}
-	return netip.AddrFrom4(b)
 }

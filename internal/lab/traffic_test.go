@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -92,12 +93,12 @@ func TestTraffic(t *testing.T) {
 		{
 			name:   "a router that drops",
 			router: `routes: [{to: 198.51.100.10/32, type: Blackhole}, {to: "2001:db8:5::10/128", type: Blackhole}]`,
-			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 200ms"),
+			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 1s"),
 		},
 		{
 			name:   "a rule that drops what comes in by a link",
 			router: `rules: [{priority: 7, iif: c, blackhole: true}]`,
-			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 200ms"),
+			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 1s"),
 		},
 		{
 			name:   "a rule that looks elsewhere",
@@ -108,7 +109,7 @@ func TestTraffic(t *testing.T) {
 		{
 			name:   "a firewall that lets nothing begin",
 			router: "firewall: {forward: {newFrom: []}}",
-			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 200ms"),
+			checks: each("expect: silence, enters: {host: r, link: c}, timeout: 1s"),
 		},
 		{
 			name:   "a firewall that lets the server begin",
@@ -144,12 +145,12 @@ func TestTraffic(t *testing.T) {
 			name:   "a link that does not forward is no refusal",
 			router: `sysctls: {net/ipv4/conf/c/forwarding: 0}`,
 			checks: `  - {name: a, from: c, to: 198.51.100.10, port: 80, expect: refused, timeout: 200ms}`,
-			fails:  "a: no answer in 200ms",
+			fails:  "a: no answer in a while",
 		},
 		{
 			name: "nobody has the address",
-			checks: `  - {name: a, from: c, to: 198.51.100.99, proto: udp, port: 80, expect: silence, timeout: 200ms, enters: {host: r, link: c}}
-  - {name: b, from: c, to: 198.51.100.99, port: 80, expect: silence, timeout: 200ms, enters: {host: r, link: s}}`,
+			checks: `  - {name: a, from: c, to: 198.51.100.99, proto: udp, port: 80, expect: silence, timeout: 1s, enters: {host: r, link: c}}
+  - {name: b, from: c, to: 198.51.100.99, port: 80, expect: silence, timeout: 1s, enters: {host: r, link: s}}`,
 			fails: "b: the request came in by r/c",
 		},
 	} {
@@ -161,12 +162,15 @@ func TestTraffic(t *testing.T) {
 			}
 			l, cfg := load(t, "", strings.Replace(router, "ROUTER", more, 1)+c.checks+"\n")
 			r, err := l.Test(t.Context(), cfg)
-			if got := failures(r); got != c.fails || (err == nil) != (c.fails == "") {
+			// How long it was depends on the machine.
+			if got := reWaited.ReplaceAllString(failures(r), "no answer in a while"); got != c.fails || (err == nil) != (c.fails == "") {
 				t.Errorf("got %v\n%s\nwant failures: %q", err, got, c.fails)
 			}
 		})
 	}
 }
+
+var reWaited = regexp.MustCompile(`no answer in [0-9.]+m?s`)
 
 func TestLinksAreAsWritten(t *testing.T) {
 	t.Parallel()

@@ -97,3 +97,43 @@ func copyTree(src, dst string) error {
 		return nil // sockets and devices are nobody's configuration
 	})
 }
+
+// HideSysctl has the current namespace be without a sysctl, such as
+// "net/ipv6/conf/all/force_forwarding", as on a kernel that does not have it. All others of
+// its folder stay what they are. The test needs Mounts. Where there is none it does
+// nothing.
+func HideSysctl(t testing.TB, key string) {
+	t.Helper()
+	dir, name := filepath.Split("/proc/sys/" + key)
+	if _, err := os.Stat(dir + name); os.IsNotExist(err) {
+		return
+	}
+	if !private(t) {
+		t.Fatalf("hide the sysctl %s: the test shares the host's mounts; call New with Mounts", key)
+	}
+	bind := func(from, to string) {
+		t.Helper()
+		if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
+			t.Fatalf("hide the sysctl %s: mount %s on %s: %v", key, from, to, err)
+		}
+	}
+	stage, err := os.MkdirTemp("/run", "sysctl")
+	if err != nil {
+		t.Fatalf("hide the sysctl %s: %v", key, err)
+	}
+	bind(dir, stage) // what is below the tmpfs
+	list, err := os.ReadDir(stage)
+	if err != nil {
+		t.Fatalf("hide the sysctl %s: %v", key, err)
+	}
+	tmpfs(t, dir, "mode=0755")
+	for _, e := range list {
+		if e.Name() == name {
+			continue
+		}
+		if err := os.WriteFile(dir+e.Name(), nil, 0o644); err != nil {
+			t.Fatalf("hide the sysctl %s: %v", key, err)
+		}
+		bind(filepath.Join(stage, e.Name()), dir+e.Name())
+	}
+}

@@ -24,6 +24,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -133,12 +134,51 @@ func Exec(t testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// IP runs `ip` once for each line, for example "-6 rule add pref 77 lookup 77".
+// IP runs `ip` with each line, for example "-6 rule add pref 77 lookup 77", in order.
+// Lines with the same options that follow each other are one call, for programs are
+// what takes the time of many tests.
 func IP(t testing.TB, lines ...string) {
 	t.Helper()
-	for _, line := range lines {
-		Exec(t, "ip", strings.Fields(line)...)
+	for len(lines) > 0 {
+		options, n := ipOptions(lines[0]), 1
+		for n < len(lines) && batchable(lines[0]) && batchable(lines[n]) && slices.Equal(ipOptions(lines[n]), options) {
+			n++
+		}
+		if n == 1 {
+			Exec(t, "ip", strings.Fields(lines[0])...)
+		} else {
+			var text strings.Builder
+			for _, line := range lines[:n] {
+				text.WriteString(strings.Join(strings.Fields(line)[len(options):], " ") + "\n")
+			}
+			c := exec.Command("ip", append(slices.Clone(options), "-batch", "-")...)
+			c.Stdin = strings.NewReader(text.String())
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Fatalf("ip %s -batch -: %v\n%s%s", strings.Join(options, " "), err, out, text.String())
+			}
+		}
+		lines = lines[n:]
 	}
+}
+
+// ipOptions are the words in front of the object.
+func ipOptions(line string) []string {
+	words := strings.Fields(line)
+	n := 0
+	for n < len(words) && strings.HasPrefix(words[n], "-") {
+		if words[n] == "-n" {
+			n++ // its namespace
+		}
+		n++
+	}
+	return words[:min(n, len(words))]
+}
+
+// batchable says that a line means the same in a batch: there quotes and # are special,
+// and `ip netns add` would take the lines behind it along into the new namespace.
+func batchable(line string) bool {
+	words := strings.Fields(line)[len(ipOptions(line)):]
+	return !strings.ContainsAny(line, "\"'#\\") && len(words) > 0 && words[0] != "netns"
 }
 
 // inNew runs f on this thread in a new network namespace and comes back.

@@ -80,3 +80,39 @@ func tree(t *testing.T, dirs ...string) string {
 	}
 	return b.String()
 }
+
+func TestHideSysctl(t *testing.T) {
+	netnstest.New(t, netnstest.Mounts())
+	netnstest.Named(t, "other")
+	const dir = "/proc/sys/net/ipv6/conf/all/"
+	netnstest.HideSysctl(t, "net/ipv6/conf/all/accept_ra")
+	if _, err := os.Stat(dir + "accept_ra"); !os.IsNotExist(err) {
+		t.Errorf("it is still there: %v", err)
+	}
+	netnstest.Exec(t, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+	if b, err := os.ReadFile("/proc/sys/net/ipv6/conf/lo/forwarding"); err != nil || string(b) != "1\n" {
+		t.Errorf("another one of the folder is not the kernel's: %q, %v", b, err)
+	}
+	netnstest.In(t, "other", func() {
+		if _, err := os.Stat(dir + "accept_ra"); err != nil {
+			t.Errorf("another namespace lacks it: %v", err)
+		}
+	})
+}
+
+// TestIPKeepsTheOrder: lines that need each other, of one call and of several, and one
+// that a batch would read otherwise.
+func TestIPKeepsTheOrder(t *testing.T) {
+	netnstest.New(t, netnstest.Mounts())
+	netnstest.IP(t, "netns add a", "link add x type veth peer name y netns a", "link set x name z", "addr add 192.0.2.1/24 dev z", "link set z up",
+		"-n a link set y up", "-n a addr add 192.0.2.2/24 dev y", "-n a -6 route add 2001:db8::/64 dev y", "-6 rule add pref 77 from 2001:db8::1 lookup 77",
+		`link set z alias "it's#1"`, "link add w type bridge", "link del w", "link add w type veth peer name v", "addr add 192.0.2.3/32 dev w")
+	for _, want := range []struct{ args, text string }{
+		{"addr show dev z", "192.0.2.1/24"}, {"addr show dev w", "192.0.2.3/32"}, {"link show dev z", `alias "it's#1"`},
+		{"-n a addr show dev y", "192.0.2.2/24"}, {"-n a -6 route", "2001:db8::/64 dev y"}, {"-6 rule", "2001:db8::1"},
+	} {
+		if got := netnstest.Exec(t, "ip", strings.Fields(want.args)...); !strings.Contains(got, want.text) {
+			t.Errorf("ip %s has no %s:\n%s", want.args, want.text, got)
+		}
+	}
+}

@@ -41,6 +41,17 @@ func (f Family) Default() netip.Prefix {
 	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 }
 
+// LastOf is the last address of a prefix, in IPv4 the broadcast address of a subnet;
+// the zero Addr for the zero Prefix.
+func LastOf(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := max(p.Bits(), 0); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
 // String gives the name that people use: IPv4 or IPv6.
 func (f Family) String() string {
 	switch f {

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// NftTable is one of viarule's own nftables tables, of the family inet. A State
+// NftTable is one of viarule's own nftables tables, of the family inet or netdev. A State
 // holds no other tables: those of others are read in their own notation, if at
 // all, and never changed.
 //
@@ -13,6 +13,7 @@ import (
 // First, or by Link, and they do not overlap.
 type NftTable struct {
 	Name   string
+	Netdev bool // of the family netdev: its chains see what comes in by one link, before all else
 	Maps   []NftMap
 	Chains []NftChain
 	// Unknown holds what stands in the table and has no field here (an object, a
@@ -54,7 +55,8 @@ type NftChain struct {
 // of all is accept.
 type NftHook struct {
 	Type     string // filter; route: a changed mark has the packet routed again; nat: a connection's first packet only
-	Hook     string // prerouting, input, forward, output, postrouting
+	Hook     string // prerouting, input, forward, output, postrouting; ingress of a link
+	Device   string // of the hook ingress: the link's name
 	Priority int32
 }
 
@@ -110,7 +112,8 @@ const (
 	NftDrop                     // drop
 	NftIIFMap                   // iifname vmap @Name
 	NftDAddr                    // ip daddr Prefix, or ip6
-	NftFibUnmarked              // fib saddr . iif oif missing: as NftFibMissing, but for a packet without a mark
+	NftSAddr                    // ip saddr ADDRESS, or ip6, in a table of the family netdev; Prefix is of one address
+	NftARPSAddr                 // arp saddr ip ADDRESS: whom the sender of ARP says to be; so too
 	NftOIFName                  // oifname "Link"
 	NftNotOIF                   // oifname != "Link"
 	NftIIFPrefix                // iifname "Link*": the name begins so
@@ -121,9 +124,25 @@ const (
 	NftCtState                  // ct state established,related: one of the bits of Mark.Mask
 )
 
+// Tracks says whether the table has the kernel track connections: it loads that for
+// `ct` and for masquerade (nf_ct_netns_get, net/netfilter/nft_ct.c and nft_masq.c).
+func (t *NftTable) Tracks() bool {
+	return slices.ContainsFunc(t.Chains, func(c NftChain) bool {
+		return slices.ContainsFunc(c.Rules, func(r NftRule) bool {
+			return slices.ContainsFunc(r, func(s NftStmt) bool {
+				switch s.Op {
+				case NftOrigMap, NftOriginal, NftReply, NftIfCtMark, NftIfNotCtMark, NftSetCtMark, NftCtState, NftMasquerade:
+					return true
+				}
+				return false
+			})
+		})
+	})
+}
+
 // Equal says whether the two tables are the same to the last statement.
 func (t *NftTable) Equal(o *NftTable) bool {
-	return t.Name == o.Name && t.Unknown == o.Unknown &&
+	return t.Name == o.Name && t.Netdev == o.Netdev && t.Unknown == o.Unknown &&
 		slices.EqualFunc(t.Maps, o.Maps, func(a, b NftMap) bool {
 			return a.Name == b.Name && a.Family == b.Family && slices.Equal(a.Elems, b.Elems)
 		}) &&

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +14,7 @@ import (
 // fed to `nft -f`.
 func (t *NftTable) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "table inet %s {\n", t.Name)
+	fmt.Fprintf(&b, "table %s %s {\n", t.family(), t.Name)
 	for i := range t.Maps {
 		m := &t.Maps[i]
 		fmt.Fprintf(&b, "\tmap %s {\n\t\t%s\n", m.Name, m.TypeText())
@@ -43,6 +44,16 @@ func (t *NftTable) String() string {
 	b.WriteString("}\n")
 	return b.String()
 }
+
+// family is the table's, as nft says it.
+func (t *NftTable) family() string {
+	if t.Netdev {
+		return nftNetdev
+	}
+	return "inet"
+}
+
+const nftNetdev = "netdev"
 
 // TypeText is the type of the map in nft's notation; nothing for the zero map.
 func (m *NftMap) TypeText() string {
@@ -76,7 +87,11 @@ func (h NftHook) String() string {
 	if h == (NftHook{}) {
 		return ""
 	}
-	return fmt.Sprintf("type %s hook %s priority %s; policy accept;", h.Type, h.Hook, h.priorityText())
+	at := h.Hook
+	if h.Device != "" {
+		at += " device " + quoteLink(h.Device)
+	}
+	return fmt.Sprintf("type %s hook %s priority %s; policy accept;", h.Type, at, h.priorityText())
 }
 
 // priorityText gives a priority near a well-known one by its name, as nft does.
@@ -174,8 +189,13 @@ func (s NftStmt) String() string {
 			ip = "ip6"
 		}
 		return ip + " daddr " + s.Prefix.String()
-	case NftFibUnmarked:
-		return "fib saddr . iif oif missing"
+	case NftSAddr:
+		if s.Prefix.Addr().Is6() {
+			ip = "ip6"
+		}
+		return ip + " saddr " + s.Prefix.Addr().String()
+	case NftARPSAddr:
+		return "arp saddr ip " + s.Prefix.Addr().String()
 	case NftAccept:
 		return "accept"
 	case NftReject:
@@ -215,7 +235,11 @@ const nftLinks = "ifname"
 // appendLines writes the table as lines of a State's text: each begins with nft,
 // and belongs to the table, map or chain that was named last.
 func (t *NftTable) appendLines(b []byte) []byte {
-	b = append(appendKeyWord(b, "nft table ", t.Name), '\n')
+	b = appendKeyWord(b, "nft table ", t.Name)
+	if t.Netdev {
+		b = append(b, " "+nftNetdev...)
+	}
+	b = append(b, '\n')
 	if t.Unknown != "" {
 		b = append(strconv.AppendQuote(append(b, "nft unknown "...), t.Unknown), '\n')
 	}
@@ -243,6 +267,9 @@ func (t *NftTable) appendLines(b []byte) []byte {
 		b = appendKeyWord(b, "nft chain ", c.Name)
 		if c.Hook != (NftHook{}) {
 			b = appendKeyWord(appendKeyWord(b, " type ", c.Hook.Type), " hook ", c.Hook.Hook)
+			if c.Hook.Device != "" {
+				b = appendKeyWord(b, " device ", c.Hook.Device)
+			}
 			b = strconv.AppendInt(append(b, " priority "...), int64(c.Hook.Priority), 10)
 		}
 		b = append(b, '\n')
@@ -257,7 +284,7 @@ func (t *NftTable) appendLines(b []byte) []byte {
 func (p *parser) nft(s *State) {
 	what := p.arg("nft")
 	if what == "table" {
-		s.Nft = append(s.Nft, NftTable{Name: p.arg(what)})
+		s.Nft = append(s.Nft, NftTable{Name: p.arg(what), Netdev: p.accept(nftNetdev)})
 		return
 	}
 	if len(s.Nft) == 0 {
@@ -318,6 +345,9 @@ func (p *parser) nftChain() NftChain {
 		c.Hook.Type = p.arg("type")
 		p.expect("hook")
 		c.Hook.Hook = p.arg("hook")
+		if p.accept("device") {
+			c.Hook.Device = p.arg("device")
+		}
 		p.expect("priority")
 		n, err := strconv.ParseInt(p.arg("priority"), 10, 32)
 		if err != nil && p.err == nil {
@@ -351,10 +381,11 @@ func (p *parser) nftStmt(w string) NftStmt {
 	case "oifname":
 		return p.nftLink(w, NftOIFName, NftNotOIF, NftOIFPrefix)
 	case "ip", "ip6":
-		if p.accept("saddr") {
-			return p.nftMap(NftSAddrMap, w)
-		}
-		return p.nftDAddr(w)
+		return p.nftAddr(w)
+	case "arp":
+		p.expect("saddr")
+		p.expect("ip")
+		return NftStmt{Op: NftARPSAddr, Prefix: p.nftOne("arp saddr ip", IPv4)}
 	case "ct":
 		switch {
 		case p.accept("state"):
@@ -451,17 +482,29 @@ func (p *parser) nftMapName() string {
 	return name
 }
 
-// nftDAddr reads what stands behind `ip` or `ip6`.
-func (p *parser) nftDAddr(ip string) NftStmt {
+// nftAddr reads what stands behind `ip` or `ip6`.
+func (p *parser) nftAddr(ip string) NftStmt {
 	f := IPv4
 	if ip == "ip6" {
 		f = IPv6
+	}
+	if p.accept("saddr") {
+		if p.accept("vmap") {
+			return NftStmt{Op: NftSAddrMap, Family: f, Name: p.nftMapName()}
+		}
+		return NftStmt{Op: NftSAddr, Prefix: p.nftOne("saddr", f)}
 	}
 	p.expect("daddr")
 	if p.accept("vmap") {
 		return NftStmt{Op: NftDAddrMap, Family: f, Name: p.nftMapName()}
 	}
 	return NftStmt{Op: NftDAddr, Prefix: p.toPrefix("daddr", p.arg("daddr"), f)}
+}
+
+// nftOne reads one address.
+func (p *parser) nftOne(what string, f Family) netip.Prefix {
+	a := p.toAddr(what, p.arg(what), f)
+	return netip.PrefixFrom(a, a.BitLen())
 }
 
 // nftMark reads `mark and MASK == VALUE` and the like, behind what it is a mark of.
@@ -489,19 +532,8 @@ func (p *parser) nftMark(of string, equal, differs, set NftOp) NftStmt {
 
 func (p *parser) nftFib(f Family) NftStmt {
 	p.expect("saddr")
-	p.expect(".")
-	marked := f != 0 || p.accept("mark")
-	if f != 0 {
-		p.expect("mark")
-	}
-	if marked {
-		p.expect(".")
-	}
-	for _, w := range [...]string{"iif", "oif", "missing"} {
+	for _, w := range [...]string{".", "mark", ".", "iif", "oif", "missing"} {
 		p.expect(w)
-	}
-	if !marked {
-		return NftStmt{Op: NftFibUnmarked}
 	}
 	return NftStmt{Op: NftFibMissing, Family: f}
 }

@@ -90,7 +90,11 @@ func diffSysctls(s *stages, in *Input, away map[string]string) {
 	for i := range in.Want.Sysctls {
 		if v := &in.Want.Sysctls[i]; !wanted[v.Key] {
 			wanted[v.Key] = true
-			setSysctl(s, stageSysctls, &v.Sysctl, in.Sysctls, away, Op{Reason: "value changed", Origin: v.Origin})
+			stage := stageSysctls
+			if v.Early {
+				stage = stageEarlySysctls
+			}
+			setSysctl(s, stage, &v.Sysctl, in.Sysctls, away, Op{Reason: "value changed", Origin: v.Origin})
 		}
 	}
 	for i := range in.Restore {

@@ -12,6 +12,7 @@ const (
 	stageLinksAway        = 1 + iota // links that must make way for the new ones
 	stageLinks                       // routes go by them, and they have sysctls
 	stageAccepts                     // what the routes bring passes the chains of others
+	stageEarlySysctls                // and is forwarded
 	stageLinkRoutes                  // a gateway must be on a link when a route by it is added
 	stageGatewayRoutes               // and a table is filled before a rule looks it up
 	stageEnds                        // the nop that a tree ends in, so that its gate finds it

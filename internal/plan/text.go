@@ -126,12 +126,12 @@ func heading(stage int) string {
 		return "links"
 	case stage == stageAccepts:
 		return "forward chains of others"
+	case stage == stageEarlySysctls || stage == stageSysctls:
+		return "sysctls"
 	case stage <= stageGatewayRoutes:
 		return "routes"
 	case stage <= stageOpen:
 		return "rules"
-	case stage == stageSysctls:
-		return "sysctls"
 	case stage == stageNft:
 		return "nftables"
 	case stage <= stageOldEnds:

@@ -66,7 +66,7 @@ func (l *lowerer) lowerNft() {
 	}
 	outside.Rules = append(outside.Rules, netstate.NftRule{{Op: netstate.NftMasquerade}})
 	l.out.Chains = []netstate.NftChain{base, outside, {Name: chainInside, Rules: []netstate.NftRule{{{Op: netstate.NftReturn}}}}}
-	if !slices.ContainsFunc(l.facts.State.Nft, func(t netstate.NftTable) bool { return t.Name == netstate.NftTableObjects }) {
+	if !slices.ContainsFunc(l.facts.State.Nft, func(t netstate.NftTable) bool { return t.Tracks() }) {
 		for _, n := range l.nets {
 			if n.obj == l.out.NftOf[0] {
 				l.say(n, "masquerading loads connection tracking in this namespace, if it is not on already")
@@ -81,7 +81,7 @@ func elements(list []netip.Prefix, chain string) []netstate.NftElem {
 	slices.SortFunc(list, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
 	var out []netstate.NftElem
 	for _, p := range list {
-		e := netstate.NftElem{First: p.Addr(), Last: lastOf(p), Chain: chain}
+		e := netstate.NftElem{First: p.Addr(), Last: netstate.LastOf(p), Chain: chain}
 		if n := len(out); n > 0 {
 			last := &out[n-1].Last
 			if next := last.Next(); !next.IsValid() || !next.Less(e.First) {
@@ -94,14 +94,4 @@ func elements(list []netip.Prefix, chain string) []netstate.NftElem {
 		out = append(out, e)
 	}
 	return out
-}
-
-// lastOf is the last address of a prefix.
-func lastOf(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 1 << (7 - i%8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -25,7 +26,11 @@ func drawHost(t *rapid.T) Facts {
 			s.Addrs = append(s.Addrs, netstate.Addr{Dev: dev, Prefix: netip.PrefixFrom(a, rapid.IntRange(a.BitLen()-16, a.BitLen()).Draw(t, "length"))})
 		}
 	}
+	forces := rapid.Bool().Draw(t, "force_forwarding")
 	for _, key := range RelevantSysctls(&s) {
+		if strings.HasSuffix(key, "/force_forwarding") && (!forces || key != force6("all") && rapid.IntRange(0, 3).Draw(t, "IPv6 off") == 0) {
+			continue
+		}
 		f.Sysctls[key] = rapid.SampledFrom([]string{"0", "1", "2"}).Draw(t, key)
 		f.Changed[key] = rapid.Bool().Draw(t, "changed")
 	}
@@ -117,6 +122,7 @@ func TestNoBlackHoles(t *testing.T) {
 				}
 			}
 		}
+		checkIPv6(t, &low, f)
 		for i, s := range low.Sysctls {
 			// Advertisements first: the kernel forgets what it learned by them at once.
 			if s.Value == "2" && slices.ContainsFunc(low.Sysctls[:i], func(b Sysctl) bool { return b.Key == forwarding6 && b.Object == s.Object }) {
@@ -126,5 +132,32 @@ func TestNoBlackHoles(t *testing.T) {
 	})
 	if routes == 0 || without == 0 {
 		t.Errorf("%d routes and %d peers without one: the test has become blind", routes, without)
+	}
+}
+
+// checkIPv6: a kernel with force_forwarding gets that alone, on the links that have IPv6
+// among those on which IPv4 would be forwarded; another one gets the switch of all links.
+func checkIPv6(t *rapid.T, low *Lowered, f Facts) {
+	_, forces := f.Sysctls[force6("all")]
+	for i := range low.Networks {
+		n := &low.Networks[i]
+		of := func(key string) bool {
+			return slices.ContainsFunc(low.Sysctls, func(s Sysctl) bool { return s.Object == n.Object && s.Key == key })
+		}
+		has := func(family netstate.Family) bool {
+			return slices.ContainsFunc(n.Object.Pods.PodCIDRs, func(p spec.PodPrefix) bool { return netstate.FamilyOf(p.Addr()) == family })
+		}
+		v4, v6 := has(netstate.IPv4) && n.Forward, has(netstate.IPv6) && n.Forward
+		if of(forwarding6) != (v6 && !forces) {
+			t.Fatalf("%s: %s is set: %t; IPv6 %t, force_forwarding %t", n.Object.Name, forwarding6, of(forwarding6), v6, forces)
+		}
+		for k := range f.State.Links {
+			dev := f.State.Links[k].Name
+			_, there := f.Sysctls[force6(dev)]
+			set := of(force6(dev))
+			if set && !(v6 && forces && there) || forces && of(acceptRA(dev)) || v4 && v6 && forces && there && set != of(conf4(dev)) {
+				t.Fatalf("%s: %s is set: %t", n.Object.Name, force6(dev), set)
+			}
+		}
 	}
 }

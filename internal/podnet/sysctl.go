@@ -11,9 +11,16 @@ import (
 
 func conf4(dev string) string { return "net/ipv4/conf/" + dev + "/forwarding" }
 
-// forwarding6 is the one switch of IPv6: ip6_forward looks at it, and not at those of
-// the links (net/ipv6/ip6_output.c; since 6.17 a link can have force_forwarding).
+// forwarding6 is the switch of IPv6 for all links: ip6_forward looks at it, and not at
+// the links' own `forwarding` (net/ipv6/ip6_output.c).
 const forwarding6 = "net/ipv6/conf/all/forwarding"
+
+// force6 has ip6_forward take what comes in by the link whatever forwarding6 is, and
+// nothing else looks at it: the link is no router in its neighbours' eyes, and reads
+// advertisements as before. The kernel sets it to 0 for all links whenever somebody
+// writes 0 to forwarding6, also where that was 0 (addrconf_forward_change,
+// net/ipv6/addrconf.c). It exists since Linux 6.17.
+func force6(dev string) string { return "net/ipv6/conf/" + dev + "/force_forwarding" }
 
 func acceptRA(dev string) string { return "net/ipv6/conf/" + dev + "/accept_ra" }
 
@@ -22,20 +29,21 @@ func linkForwarding6(dev string) string { return "net/ipv6/conf/" + dev + "/forw
 // RelevantSysctls are the sysctls whose values Lower wants to know. Those of pods'
 // links, which may be many, are not among them: other hosts are not behind these.
 func RelevantSysctls(s *netstate.State) []string {
-	keys := []string{forwarding6}
+	keys := []string{forwarding6, force6("all")}
 	for i := range s.Links {
 		dev := s.Links[i].Name
 		if s.Links[i].Loopback || s.Links[i].Kind == "veth" && strings.HasPrefix(dev, "via") {
 			continue
 		}
-		keys = append(keys, conf4(dev), linkForwarding6(dev), acceptRA(dev))
+		keys = append(keys, conf4(dev), force6(dev), linkForwarding6(dev), acceptRA(dev))
 	}
 	return keys
 }
 
-// lowerSysctls has packets of pods forwarded: IPv4 by the links by which they come
-// in from other hosts (__mkroute_input looks at the link of arrival), IPv6 at all.
-// The links of the pods themselves are the plugin's.
+// lowerSysctls has packets of pods forwarded by the links by which they come in from
+// other hosts: both families look at the link of arrival (__mkroute_input, ip6_forward).
+// Kernels without force6 forward IPv6 by all links or none. The links of the pods
+// themselves are the plugin's.
 //
 // With forwarding6, a link takes no router advertisements any more, and the default
 // routes that it has from one are removed at once (ipv6_accept_ra,
@@ -63,6 +71,15 @@ func (l *lowerer) lowerSysctls() {
 		if !v6 {
 			continue
 		}
+		if l.forces() {
+			for _, dev := range links {
+				// A link that IPv6 is not on (an MTU below 1280) has none.
+				if _, ok := l.facts.Sysctls[force6(dev)]; ok {
+					set(force6(dev), "1")
+				}
+			}
+			continue
+		}
 		if l.facts.Sysctls[forwarding6] == "0" {
 			ra := l.advertised()
 			for _, dev := range ra {
@@ -72,6 +89,12 @@ func (l *lowerer) lowerSysctls() {
 		}
 		set(forwarding6, "1")
 	}
+}
+
+// forces says whether the kernel has force6.
+func (l *lowerer) forces() bool {
+	_, ok := l.facts.Sysctls[force6("all")]
+	return ok
 }
 
 func (n *network) has(f netstate.Family) bool {
@@ -96,16 +119,13 @@ func (l *lowerer) defaultLinks() []string {
 	return out
 }
 
-// protocolRA is RTPROT_RA, what routes from router advertisements have.
-const protocolRA = 9
-
 // advertised are the links whose configuration comes from router advertisements
 // that the kernel reads itself. One that viarule has changed for that stays one.
 func (l *lowerer) advertised() []string {
 	uses := map[string]bool{}
 	for i := range l.facts.State.Routes {
 		r := &l.facts.State.Routes[i]
-		if r.Family != netstate.IPv6 || r.Protocol != protocolRA {
+		if r.Family != netstate.IPv6 || r.Protocol != netstate.ProtocolRA {
 			continue
 		}
 		uses[r.Hop.Dev] = true
@@ -149,7 +169,14 @@ func (l *lowerer) warnKept(n *network, links []string, v4, v6 bool) {
 		}
 	}
 	if v6 && l.facts.Sysctls[forwarding6] == "0" {
-		off = append(off, forwarding6)
+		if !l.forces() {
+			off, links = append(off, forwarding6), nil
+		}
+		for _, dev := range links {
+			if l.facts.Sysctls[force6(dev)] == "0" {
+				off = append(off, force6(dev))
+			}
+		}
 	}
 	if len(off) == 0 {
 		return

@@ -18,5 +18,6 @@
 // of the packet if it was let pass as it is. Who has joined a multicast group,
 // neighbours that do not answer and exceptions (redirects, learned path MTUs) are
 // not looked at. The way by VRFs follows net/core/l3mdev and drivers/net/vrf.c: the
-// port is the input link for IPv4, the VRF for IPv6.
+// port is the input link for IPv4, the VRF for IPv6; nftables sees the port in
+// prerouting, then the VRF there and in all hooks behind.
 package sim

@@ -48,7 +48,7 @@ func (r *run) others() bool {
 		}
 		if policy {
 			r.step(Forward, "filter", "chain "+c.NftName.String(), text("policy drop"))
-			r.drop(ForeignFilter, "the chain %s drops it by its policy: no rule there accepts what comes in by %s and goes out by %s", c.NftName, r.p.IIF, r.out())
+			r.drop(ForeignFilter, "the chain %s drops it by its policy: no rule there accepts what comes in by %s and goes out by %s", c.NftName, r.in, r.out())
 		} else {
 			r.step(Forward, "filter", by, text("drops it"))
 			r.drop(ForeignFilter, "%s drops it", by)
@@ -207,7 +207,7 @@ func (r *run) holds(s *netstate.NftStmt) tri {
 	case netstate.NftCtState:
 		return r.ctState(s.Mark.Mask)
 	case netstate.NftIIFName, netstate.NftNotIIF, netstate.NftIIFPrefix:
-		return is(r.p.IIF)
+		return is(r.in)
 	case netstate.NftOIFName, netstate.NftNotOIF, netstate.NftOIFPrefix:
 	default:
 		return maybe

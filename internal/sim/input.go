@@ -17,6 +17,13 @@ func (r *run) incoming() {
 	if !r.hook(Prerouting) {
 		return
 	}
+	// vrf_ip_rcv and vrf_ip6_rcv make the VRF the packet's device, and have the chains
+	// of prerouting run once more; those of the hooks behind see the VRF alone.
+	if v := r.w.vrf(r.in); v != "" && v != r.in && !r.p.To.IsMulticast() {
+		if r.in = v; !r.hook(Prerouting) {
+			return
+		}
+	}
 	if r.v6() {
 		r.route6()
 	} else {
@@ -50,6 +57,7 @@ func (r *run) arrives() bool {
 		}
 		l = m
 	}
+	r.in = l.Name
 	if m := r.w.links[l.Master]; m != nil && r.v6() {
 		if linkLocal(r.p.To) {
 			// vrf_ip6_input_dst asks the VRF's table past the rules, with the port or

@@ -60,19 +60,30 @@ func (r *run) hook(h Hook) bool {
 }
 
 // translate gives the packet the source of the way that it takes; false where that
-// has none.
+// has none, or may have none.
 func (r *run) translate(h Hook, chain string) bool {
 	in := "table inet " + netstate.NftTableObjects + " chain " + chain
 	ways := []*Way{&r.a.Way}
 	for i := range r.a.Ways {
 		ways = append(ways, &r.a.Ways[i])
 	}
+	none, some := "", false
 	for _, way := range ways {
 		way.Source = r.w.fib.Masquerade(way.Dev, way.Via, r.p.To)
-		if !way.Source.IsValid() {
-			r.drop(NoSource, "viarule's chain %s gives it an address of this host as its source, and there is none for %s (masquerade)", chain, way.Dev)
-			return false
+		if way.Source.IsValid() {
+			some = true
+		} else {
+			none = way.Dev
 		}
+	}
+	if none != "" {
+		why := fmt.Sprintf("viarule's chain %s gives it an address of this host as its source, and there is none for %s (masquerade)", chain, none)
+		if some {
+			r.unknown("the hash picks one of %d next hops, and by some of them: %s", len(r.a.Ways), why)
+		} else {
+			r.drop(NoSource, "%s", why)
+		}
+		return false
 	}
 	r.step(h, "nat", in, func() string { return fmt.Sprintf("masquerade: by %s with the source %s", r.a.Dev, r.a.Source) })
 	return true
@@ -153,12 +164,11 @@ func (r *run) lookedUp(op netstate.NftOp) netip.Addr {
 }
 
 func (r *run) matches(s *netstate.NftStmt) bool {
-	in := r.p.IIF // empty at output: no name equals it
 	switch s.Op {
 	case netstate.NftIIFName:
-		return in == s.Link
+		return r.in == s.Link // empty at output: no name equals it
 	case netstate.NftNotIIF:
-		return in != s.Link
+		return r.in != s.Link
 	case netstate.NftOriginal:
 		return !r.c.Reply
 	case netstate.NftReply:

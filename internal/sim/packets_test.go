@@ -131,12 +131,22 @@ func drawWorld(t *rapid.T, vrf bool) (lines [2][]string, sysctls []string) {
 		set("net/ipv4/conf/%s/src_valid_mark=%d", l, rapid.IntRange(0, 1).Draw(t, "src_valid_mark"))
 		set("net/ipv4/conf/%s/forwarding=%d", l, mostly("forwarding"))
 		set("net/ipv4/conf/%s/route_localnet=%d", l, rarely("route_localnet"))
+		if forces() { // behind all/forwarding, which would set it back
+			set("net/ipv6/conf/%s/force_forwarding=%d", l, rapid.IntRange(0, 1).Draw(t, "force_forwarding"))
+		}
 	}
 	return lines, sysctls
 }
 
-// drawNft draws a table whose marks the rules of the world know.
-func drawNft(t *rapid.T) netstate.NftTable {
+// forces says whether links of this kernel have force_forwarding (Linux 6.17).
+func forces() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6/conf/all/force_forwarding")
+	return err == nil
+}
+
+// drawNft draws a table whose marks the rules of the world know; with vrf, some of its
+// rules are for the VRF.
+func drawNft(t *rapid.T, vrf bool) netstate.NftTable {
 	table := netstatetest.NftTable().Draw(t, "table")
 	for i := range table.Chains {
 		for _, r := range table.Chains[i].Rules {
@@ -144,6 +154,9 @@ func drawNft(t *rapid.T) netstate.NftTable {
 				if m := &r[k].Mark; m.Mask != 0 {
 					m.Mask = 1 + m.Mask%3
 					m.Value &= m.Mask
+				}
+				if vrf && r[k].Link != "" && rapid.IntRange(0, 2).Draw(t, "for the VRF") == 2 {
+					r[k].Link = "blue"
 				}
 				if r[k].Op == netstate.NftDrop {
 					r[k].Op = netstate.NftReturn // nearly all would be dropped
@@ -203,7 +216,7 @@ func TestAgainstPackets(t *testing.T) {
 			cmd.Stdin = strings.NewReader(strings.Join(lines[i], "\n") + "\n")
 			_ = cmd.Run() // some lines do not fit the world: what is there counts
 		}
-		table := drawNft(t)
+		table := drawNft(t, vrf)
 		write(t, conn, &table)
 		for _, s := range sysctls {
 			key, value, _ := strings.Cut(s, "=")
@@ -225,6 +238,9 @@ func TestAgainstPackets(t *testing.T) {
 			q := sim.Packet{TTL: p.ttl, Flow: fib.Flow{From: p.from, To: p.to, IIF: p.iif, Proto: 17, SPort: p.sport, DPort: port, TOS: p.tos}}
 			a := world.Trace(q, sim.Conn{})
 			seen[a.Verdict.String()]++
+			if a.Verdict == sim.Forwarded && p.to.Is6() && slices.Contains(sysctls, "net/ipv6/conf/all/forwarding=0") {
+				seen["forwarded by the link alone"]++
+			}
 			if a.Verdict == sim.Dropped {
 				seen[fmt.Sprint("cause ", a.Cause)]++
 			}
@@ -234,7 +250,11 @@ func TestAgainstPackets(t *testing.T) {
 		}
 	})
 	t.Log(seen)
-	for _, v := range []string{"forwarded", "delivered", "dropped"} {
+	want := []string{"forwarded", "delivered", "dropped"}
+	if forces() {
+		want = append(want, "forwarded by the link alone")
+	}
+	for _, v := range want {
 		if seen[v] == 0 {
 			t.Errorf("no packet was %s: the test has become blind", v)
 		}

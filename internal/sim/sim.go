@@ -265,6 +265,7 @@ type run struct {
 	c      Conn
 	trace  bool
 	port   string // IPv6: by which the packet came into its VRF
+	in     string // its device as netfilter sees it: iifname. Empty where it is made here
 	doubts []string
 	a      Answer
 	// masqueraded says that the chain under way has translated the source.

@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/viarule/viarule/internal/fib"
@@ -129,6 +130,66 @@ nft rule iifname "eth1" meta mark and 0x3 != 0x1 meta nfproto ipv4 fib saddr . m
 		a := w.Run(sim.Packet{Flow: fib.Flow{From: netip.MustParseAddr(c.from), To: netip.MustParseAddr(c.to), IIF: "eth1"}}, sim.Conn{})
 		if a.Verdict != c.want {
 			t.Errorf("%s to %s: %s (%s), want %s", c.from, c.to, a.Verdict, a.Reason, c.want)
+		}
+	}
+}
+
+// TestNetfilterInVRF: prerouting sees the port and then its VRF, and the hooks behind the
+// decision the VRF alone.
+func TestNetfilterInVRF(t *testing.T) {
+	for _, tt := range []struct {
+		name, rules string
+		want        sim.Verdict
+		mark        uint32
+	}{
+		{"both marks", "nft table viarule\nnft chain p type filter hook prerouting priority -149\nnft rule iifname \"br0\" meta mark set meta mark and 0xfffffffe or 0x1\nnft rule iifname \"blue\" meta mark set meta mark and 0xfffffffd or 0x2", sim.Forwarded, 3},
+		{"no mark", "nft table viarule\nnft chain f type filter hook forward priority -149\nnft rule iifname \"br0\" meta mark set meta mark and 0xfffffffe or 0x1", sim.Forwarded, 0},
+		{"a mark by the VRF", "nft table viarule\nnft chain f type filter hook postrouting priority -149\nnft rule iifname \"blue\" meta mark set meta mark and 0xfffffffe or 0x1", sim.Forwarded, 1},
+		{"accepted by the VRF", "forward chain inet fw f priority 0 policy drop\nforward rule iifname \"blue\" accept", sim.Forwarded, 0},
+		{"not accepted by the port", "forward chain inet fw f priority 0 policy drop\nforward rule iifname \"br0\" accept", sim.Dropped, 0},
+	} {
+		in := sim.Input{Kernel: "6.18.0", State: netstatetest.ParseState(t, stacked+"\n"+tt.rules)}
+		in.Sysctls = routerSysctls("0", "lo", "port", "br0", "blue", "eth0")
+		w := sim.New(&in)
+		for from, to := range map[string]string{"10.0.0.5": "8.8.8.8", "2001:db8::5": "2001:db8:8::8"} {
+			a := w.Run(sim.Packet{Flow: fib.Flow{From: netip.MustParseAddr(from), To: netip.MustParseAddr(to), IIF: "port"}}, sim.Conn{})
+			if a.Verdict != tt.want || a.Mark != tt.mark {
+				t.Errorf("%s: %s to %s: %s with mark %#x (%s), want %s with %#x", tt.name, from, to, a.Verdict, a.Mark, a.Reason, tt.want, tt.mark)
+			}
+		}
+	}
+}
+
+// TestMasqueradeByOneOfTwo: one of two next hops has an address to give, and the hash
+// decides. In a VRF those of other links do not count.
+func TestMasqueradeByOneOfTwo(t *testing.T) {
+	const world = `
+link 1 lo up carrier loopback
+link 2 eth0 kind veth up carrier
+link 3 eth1 kind veth up carrier master blue
+link 4 blue kind vrf up carrier vrftable 10
+addr 192.0.2.2/24 dev eth0
+addr 2001:db8:2::2/64 dev eth0
+rule 0 from all table 255
+rule 32766 from all table 254
+rule -6 0 from all table 255
+rule -6 32766 from all table 254
+route 10.1.0.0/16 table 254 nexthop dev eth0 weight 1 nexthop dev eth1 weight 1
+route 10.2.0.0/16 dev eth1 table 254
+route -6 2001:db8:8:1::/64 table 254 metric 1024 nexthop dev eth0 weight 1 nexthop dev eth1 weight 1
+route -6 2001:db8:8:2::/64 dev eth1 table 254 metric 1024
+nft table viarule
+nft chain m type nat hook postrouting priority 101
+nft rule masquerade`
+	in := sim.Input{Kernel: "6.18.0", State: netstatetest.ParseState(t, world), Sysctls: routerSysctls("0", "lo", "eth0", "eth1", "blue")}
+	w := sim.New(&in)
+	for _, tt := range []struct {
+		from, to string
+		want     sim.Verdict
+	}{{"10.9.0.5", "10.1.0.1", sim.Unknown}, {"10.9.0.5", "10.2.0.1", sim.Dropped}, {"2001:db8:9::5", "2001:db8:8:1::1", sim.Unknown}, {"2001:db8:9::5", "2001:db8:8:2::1", sim.Dropped}} {
+		a := w.Run(sim.Packet{Flow: fib.Flow{From: netip.MustParseAddr(tt.from), To: netip.MustParseAddr(tt.to), IIF: "eth0"}}, sim.Conn{})
+		if a.Verdict != tt.want || !strings.Contains(a.Reason, "there is none for eth1 (masquerade)") {
+			t.Errorf("%s to %s: %s (%s), want %s", tt.from, tt.to, a.Verdict, a.Reason, tt.want)
 		}
 	}
 }

@@ -42,13 +42,16 @@ func newWire(t *testing.T, links []string) *wire {
 	w := &wire{t: t, peer: map[string]int{}, link: map[int]string{}, mac: map[string][6]byte{}}
 	const out = "out"
 	netnstest.Named(t, out)
+	var here, there []string
 	for i, l := range links {
 		w.mac[l] = [6]byte{2, 0, 0, 0, 0, byte(i + 1)}
-		netnstest.IP(t, "link add "+l+" address 02:00:00:00:00:0"+string(rune('1'+i))+" type veth peer name "+l+" netns "+out,
+		here = append(here, "link add "+l+" address 02:00:00:00:00:0"+string(rune('1'+i))+" type veth peer name "+l+" netns "+out,
 			"link set "+l+" arp off up")
-		netnstest.In(t, out, func() { netnstest.IP(t, "link set "+l+" arp off up") })
+		there = append(there, "link set "+l+" arp off up")
 	}
+	netnstest.IP(t, here...)
 	netnstest.In(t, out, func() {
+		netnstest.IP(t, there...)
 		netnstest.Exec(t, "sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv6.conf.all.disable_ipv6=1")
 		w.send, w.see = packetSocket(t, 0), packetSocket(t, unix.ETH_P_ALL)
 		for _, l := range links {
@@ -240,6 +243,9 @@ func datagram(p *packet, id uint32) []byte {
 		copy(ip[8:], p.from.AsSlice())
 		copy(ip[24:], p.to.AsSlice())
 		check := sum(uint32(len(udp))+unix.IPPROTO_UDP, append(append([]byte{}, ip[8:]...), udp...))
+		if check == 0xffff {
+			check = 0 // a checksum of 0 would say that there is none, which IPv6 drops (RFC 8200, 8.1)
+		}
 		binary.BigEndian.PutUint16(udp[6:], ^check)
 	}
 	return append(append(frame, ip...), udp...)

@@ -199,7 +199,7 @@ func notForNetworks() []reserved {
 
 func addressesOf(s string) Addresses {
 	p := netip.MustParsePrefix(s)
-	return Addresses{First: p.Addr(), Last: lastOf(p), Prefix: p}
+	return Addresses{First: p.Addr(), Last: netstate.LastOf(p), Prefix: p}
 }
 
 func (v *validator) checkAddresses(o *Object) {
@@ -222,7 +222,7 @@ func (a Addresses) fault() (what, do string) {
 	p := a.Prefix
 	switch {
 	case !a.First.IsValid() || !a.Last.IsValid() || a.First.Is4() != a.Last.Is4() || a.Last.Less(a.First) ||
-		p.IsValid() && (p != p.Masked() || p.Addr() != a.First || lastOf(p) != a.Last):
+		p.IsValid() && (p != p.Masked() || p.Addr() != a.First || netstate.LastOf(p) != a.Last):
 		return "this is neither a prefix nor a range of addresses", "write it as in 192.0.2.0/24 or 192.0.2.10-192.0.2.20"
 	case p.IsValid() && p.Bits() == 0:
 		return fmt.Sprintf("%s is every address, not a network", a), "write the network's prefixes; a default route belongs into a RoutingPolicy"

@@ -67,7 +67,7 @@ func podFault(p netip.Prefix) (what, do string) {
 }
 
 func addressesIn(p netip.Prefix) Addresses {
-	return Addresses{First: p.Addr(), Last: lastOf(p), Prefix: p}
+	return Addresses{First: p.Addr(), Last: netstate.LastOf(p), Prefix: p}
 }
 
 func (v *validator) checkPodCIDRs(o *Object) {

@@ -18,7 +18,7 @@ func ParseAddresses(s string) (Addresses, error) {
 		if err != nil {
 			return Addresses{}, err
 		}
-		return Addresses{First: p.Addr(), Last: lastOf(p), Prefix: p}, nil
+		return Addresses{First: p.Addr(), Last: netstate.LastOf(p), Prefix: p}, nil
 	}
 	const do = "write it as in 192.0.2.10-192.0.2.20 or 2001:db8::10-2001:db8::20"
 	a, err := ParseAddr(first)
@@ -75,26 +75,16 @@ func (a Addresses) Prefixes() []netip.Prefix {
 		p := netip.PrefixFrom(from, from.BitLen())
 		for p.Bits() > 0 {
 			wider := netip.PrefixFrom(from, p.Bits()-1)
-			if wider.Masked().Addr() != from || a.Last.Less(lastOf(wider)) {
+			if wider.Masked().Addr() != from || a.Last.Less(netstate.LastOf(wider)) {
 				break
 			}
 			p = wider
 		}
 		list = append(list, p)
-		if from = lastOf(p).Next(); !from.IsValid() || a.Last.Less(from) {
+		if from = netstate.LastOf(p).Next(); !from.IsValid() || a.Last.Less(from) {
 			return list
 		}
 	}
-}
-
-// lastOf is the last address of a prefix.
-func lastOf(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 1 << (7 - i%8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
 }
 
 // ParseOwnMark reads the mark that an object gives to packets: VALUE or

@@ -64,6 +64,16 @@ func writeSysctl(t *testing.T, name, value string) {
 	}
 }
 
+// sysctlOf reads a sysctl of the current namespace.
+func sysctlOf(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/sys/net/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(b))
+}
+
 // newNamespace makes a named namespace and returns its path.
 func newNamespace(t *testing.T, name string) string {
 	t.Helper()

@@ -84,7 +84,7 @@ func pack(to string) error {
 	if err := compileSuite("Dummy", filepath.Join(to, suiteProgram)); err != nil {
 		return err
 	}
-	for folder, programs := range map[string][]string{ours: {own, dropIn, "ipvlan", "static"}, reference: {dropIn}} {
+	for folder, programs := range map[string][]string{ours: {own, dropIn, ptp, "viarule", "ipvlan", "static", "portmap", "bandwidth"}, reference: {dropIn}} {
 		for _, p := range programs {
 			from, into := filepath.Join(folder, p), filepath.Join(to, filepath.Base(folder))
 			if err := os.MkdirAll(into, 0o755); err != nil {

@@ -303,7 +303,7 @@ func TestPtpChains(t *testing.T) {
 	netnstest.IP(t, "link add lan0 type veth peer name eth0 netns lan", "link set lan0 up", "-n lan link set eth0 up", "addr add 192.0.2.1/24 dev lan0", "addr add 2001:db8:2::1/64 dev lan0 nodad",
 		"-n lan addr add 192.0.2.2/24 dev eth0", "-n lan addr add 2001:db8:2::2/64 dev eth0 nodad", "-n lan route add default via 192.0.2.1", "-n lan -6 route add default via 2001:db8:2::1")
 	writeSysctl(t, "ipv4/conf/lan0/forwarding", "1")
-	writeSysctl(t, "ipv6/conf/lan0/force_forwarding", "1")
+	forwardIPv6(t, "lan0")
 	p := &ptpPod{name: "pod", attachment: attach(t, ours, "1.0.0", netnstest.Named(t, "pod"), "eth0", ptpConf(podRanges["both"], ""), portmap, bandwidth)}
 	p.rt.CapabilityArgs = map[string]any{"portMappings": []map[string]any{
 		{"hostPort": port, "containerPort": port, "protocol": "tcp", "hostIP": "192.0.2.1"}, {"hostPort": port, "containerPort": port, "protocol": "tcp", "hostIP": "2001:db8:2::1"},
@@ -339,7 +339,7 @@ func TestPtpMasquerade(t *testing.T) {
 	netnstest.IP(t, "link add lan0 type veth peer name eth0 netns lan", "link set lan0 up", "-n lan link set eth0 up", "addr add 192.0.2.1/24 dev lan0", "addr add 2001:db8:2::1/64 dev lan0 nodad",
 		"-n lan addr add 192.0.2.2/24 dev eth0", "-n lan addr add 2001:db8:2::2/64 dev eth0 nodad", "-n lan route add 10.1.0.0/24 via 192.0.2.1", "-n lan -6 route add 2001:db8:1::/64 via 2001:db8:2::1")
 	writeSysctl(t, "ipv4/conf/lan0/forwarding", "1")
-	writeSysctl(t, "ipv6/conf/lan0/force_forwarding", "1")
+	forwardIPv6(t, "lan0")
 	netnstest.In(t, "lan", func() { serve(t, "lan", "192.0.2.2", "2001:db8:2::2") })
 	plain, masq := ptpConf(podRanges["both"], ""), ptpConf(podRanges["both"], `, "ipMasq": true`)
 	a, b := newPtpPod(t, "a", "1.0.0", masq), newPtpPod(t, "b", "1.0.0", plain)

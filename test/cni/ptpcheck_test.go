@@ -13,10 +13,12 @@ import (
 
 // TestPtpCheck: CHECK names what differs.
 func TestPtpCheck(t *testing.T) {
-	newPtpHost(t)
-	path := netnstest.Named(t, "pod")
-	c := ptpCall("c1", path, podRanges["both"], `, "ipMasq": true, "mtu": 1400`)
-	for i, tt := range []struct{ spoil, says string }{
+	const more = `, "ipMasq": true, "mtu": 1400`
+	forwarding6 := "VIA/force_forwarding"
+	if _, err := os.Stat("/proc/sys/net/ipv6/conf/lo/force_forwarding"); err != nil { // Linux below 6.17
+		forwarding6 = "all/forwarding"
+	}
+	for _, tt := range []struct{ spoil, says string }{
 		{"ip addr add 192.0.2.1/32 dev VIA", "VIA has the address 192.0.2.1/32"},
 		{"ip link set VIA alias x", `the alias of VIA is "x"`},
 		{"ip link set VIA mtu 1300", "the MTU of VIA is 1300, not 1400"},
@@ -27,13 +29,16 @@ func TestPtpCheck(t *testing.T) {
 		{"ip neigh del 10.1.0.2 dev VIA", "missing: neighbour 10.1.0.2 "},
 		{"ip neigh del 2001:db8:1::2 dev VIA", "missing: neighbour 2001:db8:1::2 "},
 		{"echo 0 > /proc/sys/net/ipv4/conf/VIA/forwarding", "net/ipv4/conf/VIA/forwarding is not 1"},
-		{"echo 0 > /proc/sys/net/ipv6/conf/VIA/force_forwarding", "net/ipv6/conf/VIA/force_forwarding is 1"},
 		{"echo 1 > /proc/sys/net/ipv4/conf/VIA/proxy_arp", "net/ipv4/conf/VIA/proxy_arp is not 0"},
 		{"echo 1 > /proc/sys/net/ipv4/conf/VIA/accept_redirects", "net/ipv4/conf/VIA/accept_redirects is not 0"},
 		{"echo 1 > /proc/sys/net/ipv6/conf/VIA/accept_ra", "net/ipv6/conf/VIA/accept_ra is not 0"},
 		{"echo 2 > /proc/sys/net/ipv6/conf/VIA/accept_ra", "net/ipv6/conf/VIA/accept_ra is not 0"},
 		{"ip -n pod link set lo down", "the pod's lo is down"},
-		{"nft flush chain inet viarule_cni ptp-sources", "the chain ptp-sources of table inet viarule_cni is missing, or another"},
+		{"echo 0 > /proc/sys/net/ipv6/conf/" + forwarding6, "net/ipv6/conf/" + forwarding6 + " is not 1"},
+		{"echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding", "net/ipv6/conf/" + forwarding6 + " is not 1"},
+		{"nft flush chain netdev viarule_cni VIA", "the chain VIA of table netdev viarule_cni is missing, or another"},
+		{"nft insert rule netdev viarule_cni VIA accept", "the chain VIA of table netdev viarule_cni is missing, or another"},
+		{"nft delete table netdev viarule_cni", "the chain VIA of table netdev viarule_cni is missing, or another"},
 		{"nft delete table inet viarule_cni", "VIA is not in the map ptp-links"},
 		{"nft flush map inet viarule_cni ptp-links", "VIA is not in the map ptp-links"},
 		{"nft insert rule inet viarule_cni ptp-masquerade accept", "the chain ptp-masquerade of"},
@@ -48,32 +53,70 @@ func TestPtpCheck(t *testing.T) {
 		{"ip link del VIA", "the host has no link VIA; the pod has no interface eth0"},
 		{"rm -r /var/lib/cni", ""},
 	} {
-		out := c.must(t)
-		var result struct{ Interfaces []struct{ Name string } }
-		if err := json.Unmarshal([]byte(out), &result); err != nil {
-			t.Fatal(err)
-		}
-		via := result.Interfaces[0].Name
-		check := c.as("CHECK")
-		check.stdin = strings.Replace(c.stdin, `"ipam"`, `"prevResult": `+out+`, "ipam"`, 1)
-		check.must(t)
-		netnstest.Exec(t, "bash", "-c", strings.ReplaceAll(tt.spoil, "VIA", via))
-		_, err := check.run(t)
-		if want := strings.ReplaceAll(tt.says, "VIA", via); err == nil {
-			t.Errorf("%s: CHECK sees nothing", tt.spoil)
-		} else if s := explain(err).Error(); !strings.Contains(s, want) || want != "" && !strings.Contains(s, "code 101: ") {
-			t.Errorf("%s: it says %s; want %q", tt.spoil, s, want)
-		}
-		c.as("DEL").must(t)
-		if ptpLeaves(t); t.Failed() {
-			t.Fatalf("case %d", i)
-		}
-		must(t, os.RemoveAll("/var/lib/cni")) // so that each gets the same address
-		must(t, os.RemoveAll("/run/viarule"))
+		t.Run(tt.spoil, func(t *testing.T) {
+			newPtpHost(t)
+			c := ptpCall("c1", netnstest.Named(t, "pod"), podRanges["both"], more)
+			out := c.must(t)
+			var result struct{ Interfaces []struct{ Name string } }
+			if err := json.Unmarshal([]byte(out), &result); err != nil {
+				t.Fatal(err)
+			}
+			via := result.Interfaces[0].Name
+			check := c.as("CHECK")
+			check.stdin = strings.Replace(c.stdin, `"ipam"`, `"prevResult": `+out+`, "ipam"`, 1)
+			check.must(t)
+			netnstest.Exec(t, "bash", "-c", strings.ReplaceAll(tt.spoil, "VIA", via))
+			_, err := check.run(t)
+			if want := strings.ReplaceAll(tt.says, "VIA", via); err == nil {
+				t.Error("CHECK sees nothing")
+			} else if s := explain(err).Error(); !strings.Contains(s, want) || want != "" && !strings.Contains(s, "code 101: ") {
+				t.Errorf("it says %s; want %q", s, want)
+			}
+			c.as("DEL").must(t)
+			ptpLeaves(t)
+		})
 	}
+	newPtpHost(t)
+	c := ptpCall("c1", netnstest.Named(t, "pod"), podRanges["both"], more)
 	if _, err := c.as("CHECK").run(t); err == nil || !strings.Contains(explain(err).Error(), "code 7: ") {
 		t.Errorf("CHECK without a previous result: %v", err)
 	}
+}
+
+// TestPtpForwardsOnItsOwn: pods are forwarded whatever the host's switch for all links
+// says when they come; and a write of 0 to that, which the kernel takes for all links, is
+// what CHECK tells of.
+func TestPtpForwardsOnItsOwn(t *testing.T) {
+	newPtpHost(t)
+	const all = "ipv6/conf/all/forwarding"
+	if _, err := os.Stat("/proc/sys/net/ipv6/conf/all/force_forwarding"); err != nil {
+		t.Skip("this kernel forwards IPv6 by all links or none: it has no force_forwarding")
+	}
+	b := newPtpPod(t, "b", "1.0.0", ptpConf(podRanges["both"], ""))
+	b.serve(t)
+	writeSysctl(t, all, "1")
+	a := newPtpPod(t, "a", "1.0.0", ptpConf(podRanges["both"], ""))
+	for _, p := range []*ptpPod{a, b} {
+		if got := sysctlOf(t, "ipv6/conf/"+p.host+"/force_forwarding"); got != "1" {
+			t.Errorf("force_forwarding of the pod %s is %s", p.name, got)
+		}
+		if err := p.check(); err != nil {
+			t.Errorf("CHECK of %s: %v", p.name, explain(err))
+		}
+	}
+	if got := sysctlOf(t, all); got != "1" {
+		t.Errorf("%s became %s", all, got)
+	}
+	for _, to := range b.addrs {
+		leaves(t, "a", "", to, goesBy("b", a.same(t, to)))
+	}
+	writeSysctl(t, all, "0")
+	if err := a.check(); err == nil || !strings.Contains(explain(err).Error(), a.host+"/force_forwarding is not 1") {
+		t.Errorf("CHECK does not see that the host forwards no more: %v", err)
+	}
+	a.del(t)
+	b.del(t)
+	ptpLeaves(t)
 }
 
 // TestPtpStatus: whether an ADD could work.

@@ -41,6 +41,9 @@ func TestPtpGC(t *testing.T) {
 	if n := strings.Count(netnstest.Exec(t, "nft", "list", "map", "inet", "viarule_cni", "ptp-links"), ": goto"); n != 3 {
 		t.Errorf("the map has %d elements, want 3", n)
 	}
+	if n := sourceChains(t); n != 2 {
+		t.Errorf("%d chains check sources, want 2", n)
+	}
 	if got := ptpAddresses(t); len(got) != 4 {
 		t.Errorf("addresses that are taken: %v", got)
 	}

@@ -2,6 +2,8 @@ package cni
 
 import (
 	"context"
+	"errors"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -26,4 +28,14 @@ func ruleset(t *testing.T, text string) {
 // runtimeCheck asks all plugins of the chain.
 func (a attachment) runtimeCheck() error {
 	return a.runtime.CheckNetworkList(context.Background(), a.list, a.rt)
+}
+
+// forwardIPv6 has the host forward what comes in by a link. Kernels before 6.17 forward by
+// all links or by none: there it is the plugin's ADD that makes the host forward.
+func forwardIPv6(t *testing.T, link string) {
+	t.Helper()
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+link+"/force_forwarding", []byte("1"), 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
 }

@@ -6,12 +6,14 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"golang.org/x/sys/unix"
 
 	"github.com/viarule/viarule/internal/netnstest"
@@ -84,8 +86,8 @@ func caught(t *testing.T, c *net.UDPConn, last string) (texts []string) {
 }
 
 // TestPtpSpoofing: what a pod sends with another source than its own goes nowhere: as
-// another pod, as the host, as an outsider, as the gateway. Without the rule all of it
-// arrives, so that the test is no empty one.
+// another pod, as the host, as an outsider, as the gateway. Without the chains all of it
+// arrives, so that the test is no empty one. The next ADD makes them for all pods.
 func TestPtpSpoofing(t *testing.T) {
 	newPtpHost(t)
 	conf := ptpConf(podRanges["both"], "")
@@ -119,13 +121,13 @@ func TestPtpSpoofing(t *testing.T) {
 			if got := caught(t, c, "last"); len(got) > 0 {
 				t.Errorf("%s: to %s came %v", f.name, to, got)
 			}
-			netnstest.Exec(t, "nft", "flush", "chain", "inet", "viarule_cni", "ptp-sources")
+			netnstest.Exec(t, "nft", "delete", "table", "netdev", "viarule_cni")
 			send()
 			// The kernel itself drops its own addresses as sources, and forwards no link-local ones.
 			if got := caught(t, c, "last"); len(got) == 0 {
-				t.Errorf("%s: without the rule nothing came to %s either", f.name, to)
+				t.Errorf("%s: without the chains nothing came to %s either", f.name, to)
 			} else {
-				t.Logf("%s: without the rule to %s came %v", f.name, to, got)
+				t.Logf("%s: without the chains to %s came %v", f.name, to, got)
 			}
 			// The next ADD puts it back.
 			other := newPtpPod(t, "other"+strconv.Itoa(len(to)), "1.0.0", conf)
@@ -136,6 +138,149 @@ func TestPtpSpoofing(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestPtpSeveralAddresses: a pod sends from each of its addresses, and from no other; also
+// when its name was another pod's before, and the next of its addresses.
+func TestPtpSeveralAddresses(t *testing.T) {
+	newPtpHost(t)
+	conf := ptpConf(`[{"subnet": "10.1.0.0/24"}], [{"subnet": "10.2.0.0/24"}], [{"subnet": "2001:db8:1::/64"}], [{"subnet": "2001:db8:2::/64"}]`, "")
+	a := newPtpPod(t, "a", "1.0.0", conf)
+	before := a.addrs
+	for range 2 {
+		if len(a.addrs) != 4 {
+			t.Fatalf("the pod has %v", a.addrs)
+		}
+		for _, to := range []string{outside4, outside6} {
+			c := catch(t, to)
+			want := []string{}
+			netnstest.In(t, "a", func() {
+				for _, from := range append(before, a.addrs...) {
+					if strings.Contains(from, ":") == strings.Contains(to, ":") {
+						sendAs(t, from, "", to, from)
+					}
+				}
+				for _, from := range a.addrs {
+					if strings.Contains(from, ":") == strings.Contains(to, ":") {
+						want = append(want, from)
+						sendAs(t, from, "", to, "again "+from)
+					}
+				}
+				sendAs(t, a.same(t, to), "", to, "last")
+			})
+			var got []string
+			for _, text := range caught(t, c, "last") {
+				if !strings.HasPrefix(text, "again ") && !slices.Contains(got, text) {
+					got = append(got, text)
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("to %s came %v, want %v", to, got, want)
+			}
+			c.Close()
+		}
+		a.del(t)
+		r, err := types100.NewResultFromResult(a.add(t))
+		must(t, err)
+		a.addrs = nil
+		for _, ip := range r.IPs {
+			a.addrs = append(a.addrs, ip.Address.IP.String())
+		}
+		if slices.Equal(a.addrs, before) {
+			t.Fatalf("it has %v again", before)
+		}
+	}
+	a.del(t)
+	ptpLeaves(t)
+}
+
+// TestPtpARP: the host answers a pod that asks with its own address, and hears none that asks
+// with another's.
+func TestPtpARP(t *testing.T) {
+	newPtpHost(t)
+	conf := ptpConf(podRanges["both"], "")
+	a, b := newPtpPod(t, "a", "1.0.0", conf), newPtpPod(t, "b", "1.0.0", conf)
+	mine, theirs := a.same(t, outside4), b.same(t, outside4)
+	answered := func() string {
+		var to string
+		netnstest.In(t, "a", func() { to = firstAnswered(t, outside4, theirs, "0.0.0.0", mine) })
+		return to
+	}
+	if got := answered(); got != mine {
+		t.Errorf("the answer is for %s, want %s", got, mine)
+	}
+	netnstest.Exec(t, "nft", "delete", "table", "netdev", "viarule_cni")
+	if got := answered(); got != theirs {
+		t.Errorf("without the chains the answer is for %s, want %s", got, theirs)
+	}
+}
+
+// firstAnswered asks by ARP on eth0 for an address, with each of some as the sender's, and
+// gives the one to which the first answer is.
+func firstAnswered(t *testing.T, target string, senders ...string) string {
+	t.Helper()
+	l, err := net.InterfaceByName("eth0")
+	must(t, err)
+	protocol := uint16(unix.ETH_P_ARP>>8 | unix.ETH_P_ARP<<8&0xff00)
+	s, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, int(protocol))
+	must(t, err)
+	defer unix.Close(s)
+	at := unix.SockaddrLinklayer{Protocol: protocol, Ifindex: l.Index, Halen: 6, Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}
+	must(t, unix.Bind(s, &at))
+	for _, sender := range senders {
+		ask := []byte{0, 1, 8, 0, 6, 4, 0, 1} // Ethernet, IPv4, a request
+		ask = append(append(ask, l.HardwareAddr...), netip.MustParseAddr(sender).AsSlice()...)
+		ask = append(append(ask, make([]byte, 6)...), netip.MustParseAddr(target).AsSlice()...)
+		must(t, unix.Sendto(s, ask, 0, &at))
+	}
+	wait := unix.NsecToTimeval(patience.Nanoseconds())
+	must(t, unix.SetsockoptTimeval(s, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait))
+	for {
+		b := make([]byte, 100)
+		n, _, err := unix.Recvfrom(s, b, 0)
+		must(t, err)
+		if n >= 28 && b[7] == 2 {
+			return netip.AddrFrom4([4]byte(b[24:28])).String()
+		}
+	}
+}
+
+// sourceChains is how many chains of links there are.
+func sourceChains(t *testing.T) int {
+	t.Helper()
+	return strings.Count(netnstest.Exec(t, "nft", "list", "table", "netdev", "viarule_cni"), "chain via")
+}
+
+// TestPtpSourcesGo: chains of veths that are gone do not gather, and those of masqueraded
+// pods go at once. What the first builds had instead goes too.
+func TestPtpSourcesGo(t *testing.T) {
+	newPtpHost(t)
+	path := netnstest.Named(t, "pod")
+	most, last := 0, 0
+	for i := range 64 {
+		c := ptpCall("c"+strconv.Itoa(i), path, podRanges["both"], "")
+		c.must(t)
+		c.as("DEL").must(t)
+		last = sourceChains(t)
+		most = max(most, last)
+	}
+	if most > 60 || last == most {
+		t.Errorf("there were %d chains, and are %d", most, last)
+	}
+	masq := ptpCall("masq", path, podRanges["both"], `, "ipMasq": true`)
+	masq.must(t)
+	masq.as("DEL").must(t)
+	if n := sourceChains(t); n != last {
+		t.Errorf("there are %d chains, were %d", n, last)
+	}
+	netnstest.Exec(t, "nft", "delete", "table", "netdev", "viarule_cni")
+	ruleset(t, `table inet viarule_cni { chain ptp-sources { type filter hook prerouting priority 0; iifname "via*" fib saddr . iif oif missing drop; }; }`)
+	next := ptpCall("next", path, podRanges["both"], "")
+	next.must(t)
+	if out := netnstest.Exec(t, "nft", "list", "ruleset"); strings.Contains(out, "ptp-sources") || sourceChains(t) != 1 {
+		t.Errorf("after the next ADD:\n%s", out)
+	}
+	next.as("DEL").must(t)
 }
 
 // TestPtpPolicyRouting: rules of the host that select by source, mark or incoming link do not

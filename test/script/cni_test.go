@@ -62,14 +62,16 @@ func podState(ts *testscript.TestScript, neg bool, args []string) {
 
 func podText(netns string) (string, error) {
 	var text strings.Builder
-	for _, what := range []string{"-d -N rule show", "-d -N -6 rule show", "-d -N route show table all", "-d -N -6 route show table all", "-o addr show", "-o link show"} {
-		out, err := exec.Command("ip", append([]string{"-n", netns}, strings.Fields(what)...)...).CombinedOutput()
+	for _, what := range [][]string{{"-d -N", "rule show", "route show table all"}, {"-d -N -6", "rule show", "route show table all"}, {"-o", "addr show"}, {"-o", "link show"}} {
+		c := exec.Command("ip", append(strings.Fields(what[0]), "-n", netns, "-batch", "-")...)
+		c.Stdin = strings.NewReader(strings.Join(what[1:], "\n") + "\n")
+		out, err := c.CombinedOutput()
 		if err != nil {
-			return "", err
+			return "", fmt.Errorf("ip %s %s: %w: %s", what[0], what[1], err, out)
 		}
 		for line := range bytes.Lines(out) {
 			l := string(line)
-			if what == "-o link show" {
+			if what[1] == "link show" {
 				words := strings.Fields(l)
 				if at := slices.Index(words, "master"); at > 0 {
 					text.WriteString(words[1] + " master " + words[at+1] + "\n")
@@ -95,7 +97,7 @@ func TestPluginKilledAtAnyPoint(t *testing.T) {
 	if os.Getenv("VIARULE_VM") == "" {
 		t.Skip("this kernel has no VRFs; test/cni kills what needs none")
 	}
-	const step = 5 // the machine takes seconds for each call
+	const step = 7 // the machine takes seconds for each call
 	netnstest.New(t, netnstest.Mounts())
 	plugin := programLink(t, "viarule-sbr")
 	pod(t)
@@ -151,5 +153,14 @@ func podWhole(t *testing.T) string {
 	for line := range strings.Lines(netnstest.Exec(t, "ip", "-n", "pod", "-br", "link")) {
 		text += strings.Fields(line)[0] + "\n"
 	}
-	return text + netnstest.Exec(t, "ip", "netns", "exec", "pod", "sysctl", "net.ipv4.conf.net1.rp_filter", "net.ipv4.conf.net1.src_valid_mark")
+	netnstest.In(t, "pod", func() {
+		for _, key := range []string{"rp_filter", "src_valid_mark"} {
+			value, err := os.ReadFile("/proc/sys/net/ipv4/conf/net1/" + key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text += key + " " + string(value)
+		}
+	})
+	return text
 }

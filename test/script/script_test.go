@@ -24,6 +24,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,7 +43,10 @@ func TestMain(m *testing.M) {
 	// The guard of apply --confirm is a copy of the running program, which is
 	// this one, under another name; so is a link that a test makes.
 	viarule := func() { os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
-	plugin := func() { os.Exit(sbr.Main(filepath.Base(os.Args[0]), "test")) }
+	plugin := func() {
+		runtime.LockOSThread() // which the plugin's own function init needs not: see kernel.Pinned
+		os.Exit(sbr.Main(filepath.Base(os.Args[0]), "test"))
+	}
 	commands := map[string]func(){"viarule": viarule, sbr.Own: plugin, sbr.DropIn: plugin}
 	if len(os.Args) > 1 && os.Args[1] == host.GuardCommand {
 		viarule()
@@ -89,8 +93,12 @@ func TestScripts(t *testing.T) {
 					return nil
 				},
 				Condition: func(cond string) (bool, error) {
-					if cond == "vm" {
+					switch cond {
+					case "vm":
 						return os.Getenv("VIARULE_VM") != "", nil
+					case "force_forwarding": // links can forward IPv6 each for itself (Linux 6.17)
+						_, err := os.Stat("/proc/sys/net/ipv6/conf/all/force_forwarding")
+						return err == nil, nil
 					}
 					return false, fmt.Errorf("unknown condition %s", cond)
 				},
@@ -103,17 +111,15 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// ip runs `ip` with the words of each line in the script's namespace.
-func ip(ts *testscript.TestScript, lines ...string) string {
-	var all strings.Builder
-	for _, l := range lines {
-		out, err := exec.Command("ip", strings.Fields(l)...).CombinedOutput()
-		if err != nil {
-			ts.Fatalf("ip %s: %v\n%s", l, err, out)
-		}
-		all.Write(out)
+// ip gives all lines to one `ip` with options, in the script's namespace.
+func ip(ts *testscript.TestScript, options string, lines ...string) string {
+	c := exec.Command("ip", append(strings.Fields(options), "-batch", "-")...)
+	c.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
+	out, err := c.CombinedOutput()
+	if err != nil {
+		ts.Fatalf("ip %s -batch: %v\n%s", options, err, out)
 	}
-	return all.String()
+	return string(out)
 }
 
 // uplinks makes a host with two uplinks, IPv4 and IPv6. The other ends are in
@@ -122,18 +128,18 @@ func uplinks(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: uplinks")
 	}
-	ip(ts,
+	ip(ts, "",
 		"link add eth0 type veth peer name peer0", "link add eth1 type veth peer name peer1",
 		// Link-local addresses would come up while a script runs.
 		"link set eth0 addrgenmode none", "link set eth1 addrgenmode none", "link set peer0 addrgenmode none", "link set peer1 addrgenmode none",
 		"addr add 10.10.10.10/24 dev eth0", "addr add 192.168.10.2/24 dev eth1",
 		"addr add 2001:db8:a::10/64 dev eth0 nodad", "addr add 2001:db8:b::2/64 dev eth1 nodad",
 		"link set peer0 up", "link set peer1 up", "link set eth0 up", "link set eth1 up",
-		"route add default via 10.10.10.1 dev eth0", "-6 route add default via 2001:db8:a::1 dev eth0")
+		"route add default via 10.10.10.1 dev eth0", "route add default via 2001:db8:a::1 dev eth0")
 	// The kernel adds a link's multicast route when it notices the carrier.
-	for end := time.Now().Add(10 * time.Second); strings.Count(ip(ts, "-6 route show table local type multicast"), "ff00::/8") < 4; {
+	for end := time.Now().Add(10 * time.Second); strings.Count(ip(ts, "-6", "route show table local type multicast"), "ff00::/8") < 4; {
 		if time.Now().After(end) {
-			ts.Fatalf("the links did not come up:\n%s", ip(ts, "link"))
+			ts.Fatalf("the links did not come up:\n%s", ip(ts, "", "link"))
 		}
 	}
 }
@@ -143,7 +149,7 @@ func kernelState(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: kernel FILE")
 	}
-	text := ip(ts, "-d -N rule show", "-d -N -6 rule show", "-d -N route show table all", "-d -N -6 route show table all", "-d nexthop show")
+	text := ip(ts, "-d -N", "rule show", "route show table all", "nexthop show") + ip(ts, "-d -N -6", "rule show", "route show table all")
 	if err := os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o644); err != nil {
 		ts.Fatalf("%v", err)
 	}

@@ -48,13 +48,23 @@ cp "$busybox" "$root/bin/busybox"
 for applet in $("$busybox" --list); do
   case $applet in ip | busybox) ;; *) ln -sf busybox "$root/bin/$applet" ;; esac
 done
-for program in ip tc nft sysctl bash sed setpriv ipvsadm strace; do # busybox has fewer options
+for program in ip tc nft sysctl bash sed setpriv ipvsadm strace flock xtables-nft-multi xtables-legacy-multi; do # busybox has fewer options
   path=$(command -v "$program" || echo "/usr/sbin/$program")
   cp -L "$path" "$root/usr/bin/$program"
   { ldd "$path" 2>/dev/null || true; } | grep -o '/[^ )]*' | while read -r library; do
     mkdir -p "$root$(dirname "$library")"
     [ -e "$root$library" ] || cp -L "$library" "$root$library"
   done
+done
+for name in ip{,6}tables; do
+  for part in "" -save -restore; do
+    ln -s "xtables-nft-multi" "$root/usr/bin/$name$part"
+    for kind in nft legacy; do ln -s "xtables-$kind-multi" "$root/usr/bin/$name-$kind$part"; done
+  done
+done
+for extensions in /usr/lib/*/xtables; do
+  mkdir -p "$root$extensions"
+  cp "$extensions"/lib*.so "$root$extensions/"
 done
 cp -a /etc/iproute2/. "$root/etc/iproute2/" 2>/dev/null || cp -a /usr/share/iproute2/. "$root/etc/iproute2/"
 ln -sf /usr/bin/bash "$root/bin/bash"

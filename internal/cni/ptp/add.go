@@ -81,7 +81,7 @@ func (p *plugin) join(host *kernel.Conn, w *wiring) (err error) {
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), cleaning)
 		defer cancel()
-		err = left(err, p.remove(ctx, host, w.Attachment, p.config.ipMasq))
+		err = left(err, errors.Join(p.remove(ctx, host, w.Attachment, p.config.ipMasq), host.DeleteNftCNI(ctx, []string{w.host}, &netstate.NftMap{})))
 	}()
 	if err := p.openHost(host, w, ends); err != nil {
 		return err
@@ -230,18 +230,28 @@ func (p *plugin) openHost(host *kernel.Conn, w *wiring, e *kernel.Ends) error {
 			return err
 		}
 	}
-	if !six || e.ForwardsIPv6 {
+	if !six {
 		return nil
 	}
-	// The kernel lets a write spin until it gets the lock of all networking
+	// Also where all links forward: what makes them does not go with the pod, and may go
+	// before it. The kernel lets a write spin until it gets the lock of all networking
 	// (addrconf_sysctl_force_forwarding, restart_syscall): of many at once, only one shall.
 	return p.alone(func() error {
 		err := p.write(host, sysctl6(w.host, "force_forwarding"), "1")
-		if errors.Is(err, unix.ENOENT) {
-			return p.forwardAll(host)
+		switch {
+		case !errors.Is(err, unix.ENOENT) || forces(host): // or the link has gone
+			return err
+		case e.ForwardsIPv6:
+			return nil
 		}
-		return err
+		return p.forwardAll(host)
 	})
+}
+
+// forces says whether links of this kernel have force_forwarding (Linux 6.17).
+func forces(host *kernel.Conn) bool {
+	_, err := host.ReadSysctl(sysctl6("all", "force_forwarding"))
+	return err == nil
 }
 
 // forwardAll makes the host a router of IPv6, as kernels before 6.17 have it: wholly or not

@@ -102,25 +102,25 @@ func (c *checker) onHost() error {
 	} else if len(list) > 0 {
 		c.say("%s has the address %s", c.host, list[0].Prefix)
 	}
-	if err := c.forwarding(host); err != nil {
-		return err
-	}
+	c.forwarding(host)
 	c.trust(host)
 	return c.nft(host)
 }
 
-func (c *checker) forwarding(host *kernel.Conn) error {
-	on := func(key string) bool {
-		v, err := host.ReadSysctl(key)
-		return err == nil && v == "1"
+func (c *checker) forwarding(host *kernel.Conn) {
+	keys := []string{"net/ipv4/conf/" + c.host + "/forwarding"}
+	switch {
+	case !c.has(netstate.IPv6):
+	case forces(host):
+		keys = append(keys, sysctl6(c.host, "force_forwarding"))
+	default:
+		keys = append(keys, sysctl6("all", "forwarding"))
 	}
-	if key := "net/ipv4/conf/" + c.host + "/forwarding"; !on(key) {
-		c.say("%s is not 1", key)
+	for _, key := range keys {
+		if v, err := host.ReadSysctl(key); err != nil || v != "1" {
+			c.say("%s is not 1", key)
+		}
 	}
-	if c.has(netstate.IPv6) && !on(sysctl6("all", "forwarding")) && !on(sysctl6(c.host, "force_forwarding")) {
-		c.say("neither %s nor %s is 1", sysctl6("all", "forwarding"), sysctl6(c.host, "force_forwarding"))
-	}
-	return nil
 }
 
 // trust looks for what a pod could use against its host: see openHost and kernel.LinkConf.
@@ -140,6 +140,16 @@ func (c *checker) trust(host *kernel.Conn) {
 }
 
 func (c *checker) nft(host *kernel.Conn) error {
+	have, err := host.NftCNILink(c.ctx, c.host)
+	if err != nil {
+		return err
+	}
+	if want := sources(c.host, c.addrs); have == nil || have.Hook != want.Hook || !sameRules(have.Rules, want.Rules) {
+		c.say("the chain %s of table netdev %s is missing, or another", c.host, netstate.NftTableCNI)
+	}
+	if !c.config.ipMasq {
+		return nil
+	}
 	t, err := host.NftCNI(c.ctx)
 	if err != nil {
 		return err
@@ -147,17 +157,14 @@ func (c *checker) nft(host *kernel.Conn) error {
 	if t == nil {
 		t = &netstate.NftTable{}
 	}
-	want := []netstate.NftChain{spoof}
-	if c.config.ipMasq {
-		out := c.out()
-		want = append(want, masquerade, out)
-		led := slices.ContainsFunc(t.Maps, func(m netstate.NftMap) bool {
-			return m.Name == masqMap && slices.Contains(m.Elems, netstate.NftElem{Link: c.host, Chain: out.Name})
-		})
-		if !led {
-			c.say("%s is not in the map %s of table inet %s", c.host, masqMap, netstate.NftTableCNI)
-		}
+	out := c.out()
+	led := slices.ContainsFunc(t.Maps, func(m netstate.NftMap) bool {
+		return m.Name == masqMap && slices.Contains(m.Elems, netstate.NftElem{Link: c.host, Chain: out.Name})
+	})
+	if !led {
+		c.say("%s is not in the map %s of table inet %s", c.host, masqMap, netstate.NftTableCNI)
 	}
+	want := []netstate.NftChain{masquerade, out}
 	for i := range want {
 		same := slices.ContainsFunc(t.Chains, func(o netstate.NftChain) bool {
 			return o.Name == want[i].Name && o.Hook == want[i].Hook && sameRules(o.Rules, want[i].Rules)

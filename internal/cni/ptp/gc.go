@@ -11,6 +11,7 @@ import (
 	"github.com/viarule/viarule/internal/cni"
 	"github.com/viarule/viarule/internal/cni/ipam"
 	"github.com/viarule/viarule/internal/kernel"
+	"github.com/viarule/viarule/internal/netstate"
 )
 
 // gc removes the veths of this network whose attachments the runtime does not list, their
@@ -44,7 +45,7 @@ func (p *plugin) gc() error {
 		gone[v.Links[i].Name] = true
 		removed++
 	}
-	failed = append(failed, p.gcNft(host, func(link string) bool { return v.Link(link) != nil && !gone[link] }), p.gcAddresses())
+	failed = append(failed, p.sweep(p.ctx, host), p.gcNft(host, func(link string) bool { return v.Link(link) != nil && !gone[link] }), p.gcAddresses())
 	p.did = fmt.Sprintf("removed %d veths", removed)
 	return errors.Join(failed...)
 }
@@ -58,15 +59,10 @@ func (p *plugin) gcNft(host *kernel.Conn, there func(link string) bool) error {
 	}
 	prefix := outPrefixOf(p.call.Network)
 	var failed []error
-	for i := range t.Maps {
-		for _, e := range t.Maps[i].Elems {
-			if t.Maps[i].Name != masqMap || !strings.HasPrefix(e.Chain, prefix) || there(e.Link) {
-				continue
-			}
-			m := elem(e.Link, "")
-			if err := host.DeleteNftCNIElems(p.ctx, &m); !errors.Is(err, unix.ENOENT) {
-				failed = append(failed, err)
-			}
+	for _, m := range t.Maps {
+		if m.Name == masqMap {
+			m.Elems = slices.DeleteFunc(m.Elems, func(e netstate.NftElem) bool { return !strings.HasPrefix(e.Chain, prefix) || there(e.Link) })
+			failed = append(failed, host.DeleteNftCNI(p.ctx, nil, &m))
 		}
 	}
 	for i := range t.Chains {

@@ -4,7 +4,7 @@
 // a route and a permanent neighbour for each address of the pod, and no address on the veth.
 //
 // Nothing is recorded: the veth's name follows from the container and the interface, its
-// alias says whose it is, and everything else goes with it. What is in the table of
+// alias says whose it is, and everything else goes with it. What is in the tables of
 // nftables names the veth.
 //
 // docs/design/ptp.md has the contract.

@@ -1,8 +1,10 @@
 package ptp
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -292,6 +294,39 @@ func TestSettle(t *testing.T) {
 				t.Errorf("there is no route to %s by the new pod's veth:\n%s", addr, got)
 			}
 		}
+	}
+}
+
+// TestOpenHost: a veth without force_forwarding makes the host a router where the kernel is
+// too old for it, and is an error where the veth has gone.
+func TestOpenHost(t *testing.T) {
+	netnstest.New(t, netnstest.Mounts())
+	host, err := kernel.Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	p := &plugin{ctx: t.Context()}
+	w := &wiring{host: "via0", addrs: []netip.Addr{netip.MustParseAddr("2001:db8::5")}}
+	open := func(all bool, want string) error {
+		t.Helper()
+		err := p.openHost(host, w, &kernel.Ends{IPv6: &kernel.IPv6Conf{}, ForwardsIPv6: all})
+		if got, rerr := host.ReadSysctl("net/ipv6/conf/all/forwarding"); rerr != nil || got != want {
+			t.Errorf("all/forwarding is %q, %v; want %s", got, rerr, want)
+		}
+		return err
+	}
+	if forces(host) {
+		if err := open(false, "0"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the veth has gone: %v", err)
+		}
+	}
+	netnstest.HideSysctl(t, "net/ipv6/conf/all/force_forwarding")
+	if err := open(true, "0"); err != nil { // 0, since it believes what it is told
+		t.Errorf("the host is a router: %v", err)
+	}
+	if err := open(false, "1"); err != nil {
+		t.Errorf("the host is to become a router: %v", err)
 	}
 }
 

@@ -35,7 +35,7 @@ func (p *plugin) usable() error {
 	if _, err := host.View(p.ctx); err != nil {
 		return err
 	}
-	if _, err := p.stands(host, &spoof); err != nil {
+	if _, err := p.stands(host, &masquerade); err != nil {
 		return fmt.Errorf("ask nftables: %w", err)
 	}
 	return nil
