@@ -211,6 +211,33 @@ func TestLinksAreNotFollowed(t *testing.T) {
 	}
 }
 
+// TestPipesAreNotWaitedFor: what has the name of an address, or of the file of the last one,
+// and is a pipe that nobody writes to is no allocation.
+func TestPipesAreNotWaitedFor(t *testing.T) {
+	for _, name := range []string{"10.1.0.2", "2001:db8:1::2", "last_reserved_ip.0", "lock"} {
+		base := t.TempDir()
+		c := mustRead(t, base, dual)
+		dir := filepath.Join(base, "cni/networks/pods")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a := Attachment{ContainerID: "c1", IfName: "eth0"}
+		if r, err := c.Add(context.Background(), a); err == nil {
+			for _, ip := range r.IPs {
+				if ip.Address.Addr().String() == name {
+					t.Errorf("%s is given out", name)
+				}
+			}
+		}
+		if err := c.Del(context.Background(), a); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestIndexSaysWhatTheFilesSay: whatever this program and others do to the folder, and
 // wherever one of them is killed, find gives what the files say.
 func TestIndexSaysWhatTheFilesSay(t *testing.T) {
