@@ -264,7 +264,8 @@ func TestPtpSourcesGo(t *testing.T) {
 		last = sourceChains(t)
 		most = max(most, last)
 	}
-	if most > 60 || last == most {
+	// Older kernels (6.1) take the chain away with its link: there are never any.
+	if most > 60 || most > 0 && last == most {
 		t.Errorf("there were %d chains, and are %d", most, last)
 	}
 	masq := ptpCall("masq", path, podRanges["both"], `, "ipMasq": true`)

@@ -29,7 +29,7 @@ var guests = []guest{
 	{"internal/host", "NoPacket|Foreign|Tree|PodsAre|RouterAdv", 5},
 	{"internal/cni/ptp", "ForwardAll", 5},
 	{"test/script", "Scripts|GuideShows/./(vlan|pods|telephony)|GuideConf/(vrf|rules)|PluginKilled", 5},
-	{"test/cni", `ReferenceSuite|TestChains/ipvlan/1\.1\.0|TestPtp$|PtpSpoof|PtpARP|PtpSources|PtpPolicy/(strict|by)|PtpTime|PtpChains|PtpReused|PtpCheck/(echo_0|nft|ip_-n_pod_neigh)|PtpMasq|PtpSbr|TestPods$|PodsMasq|PodsCome|Portmap/iptables`, 5},
+	{"test/cni", `ReferenceSuite|TestChains/ipvlan/1\.1\.0|TestPtp$|PtpSpoof|PtpARP|PtpPolicy/(strict|by)|PtpTime|PtpChains|PtpReusedAddr|PtpCheck/(echo_0|nft|ip_-n_pod_neigh)|PtpMasq|PtpSbr|TestPods$|PodsMasq|PodsCome|Portmap/iptables`, 5},
 }
 
 type guest struct {
