@@ -174,3 +174,25 @@ func text(r impact.Report) string {
 	}
 	return b.String()
 }
+
+// TestExamplesAreQuestions: whatever changes, each example of a report is a line that
+// explain --batch takes, and it answers as the report says.
+func TestExamplesAreQuestions(t *testing.T) {
+	ported := 0
+	rapid.Check(t, func(t *rapid.T) {
+		// A question has no key for the tunnel that a packet came out of.
+		may := slices.DeleteFunc(selectors(t), func(s string) bool { return s == "tun" })
+		external := rapid.Bool().Draw(t, "external")
+		before := drawInput(t, may, external)
+		after := drawChange(t, before, may, external)
+		s := [2]*snapshot.Snapshot{snapshotOf(before), snapshotOf(after)}
+		r := impact.Compare(s[0], s[1])
+		askAgain(t, r, s[0], s[1])
+		for _, l := range r.Classes {
+			ported += flagOf(l.Question.SPort+l.Question.DPort > 0)
+		}
+	})
+	if ported == 0 {
+		t.Error("no example has a port: the test has become blind")
+	}
+}
