@@ -191,6 +191,9 @@ func (b *bench) ptpCrowd(ranges, reference, ours string) error {
 	for round := range b.rounds {
 		for turn := range programs {
 			i := (turn + round) % len(programs)
+			for _, p := range pods[i] {
+				p.sandboxes++
+			}
 			took, err := b.atOnce(programs[i], "ADD", pods[i])
 			if err != nil {
 				return err
