@@ -33,7 +33,7 @@ var imports = map[string][]string{
 	"internal/fib":                   {"internal/netstate"},
 	"internal/sim":                   {"internal/netstate", "internal/fib"},
 	"internal/snapshot":              {"internal/netstate", "internal/spec"},
-	"internal/explain":               {"internal/netstate", "internal/spec", "internal/fib", "internal/sim", "internal/snapshot"},
+	"internal/explain":               {"internal/jsontext", "internal/netstate", "internal/spec", "internal/fib", "internal/sim", "internal/snapshot"},
 	"internal/explain/page":          {"internal/fib", "internal/sim", "internal/explain"},
 	"internal/doctor":                {"internal/netstate", "internal/owner", "internal/fib", "internal/sim", "internal/snapshot", "internal/explain"},
 	"internal/impact":                {"internal/netstate", "internal/fib", "internal/sim", "internal/snapshot", "internal/explain"},

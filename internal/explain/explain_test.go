@@ -216,7 +216,8 @@ func TestQuestions(t *testing.T) {
 		{`{"to":"8.8.8.8","from":"9.9.9.9","iif":"eth1","oif":"eth0"}`, "leave out --iif or --oif"},
 		{`{"to":"8.8.8.8","dst":1}`, "unknown field"},
 		{`{"to":["8.8.8.8"]}`, "neither a string nor a number"},
-		{`{"to":"8.8.8.8"} {}`, "more than one"},
+		{`{"to":"8.8.8.8"} {}`, "one a line: invalid character '{' after top-level value"},
+		{`["8.8.8.8"]`, "it is a list"},
 		{`nonsense`, "not a packet in JSON"},
 	} {
 		err := func() error {

@@ -1,14 +1,14 @@
 package explain
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/viarule/viarule/internal/fib"
+	"github.com/viarule/viarule/internal/jsontext"
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/sim"
 )
@@ -16,75 +16,72 @@ import (
 // Question is the packet that is asked about, in the words of flags or of a line of
 // --batch. An empty word is not given.
 type Question struct {
-	From     word `json:"from"`
-	To       word `json:"to"`
-	IIF      word `json:"iif"`
-	OIF      word `json:"oif"`
-	IPProto  word `json:"ipproto"`
-	SPort    word `json:"sport"`
-	DPort    word `json:"dport"`
-	ICMPType word `json:"icmptype"`
-	FwMark   word `json:"fwmark"`
-	UID      word `json:"uid"`
-	TOS      word `json:"tos"`
-	TTL      word `json:"ttl"`
+	From, To, IIF, OIF, IPProto, SPort, DPort, ICMPType, FwMark, UID, TOS, TTL string
 }
 
-// word is a string or a number of JSON, as text.
-type word string
+// keys are those of a line of --batch, in the order of Question's fields.
+var keys = [...]string{"from", "to", "iif", "oif", "ipproto", "sport", "dport", "icmptype", "fwmark", "uid", "tos", "ttl"}
 
-// UnmarshalJSON takes a string, a number or null.
-func (w *word) UnmarshalJSON(b []byte) error {
-	switch {
-	case len(b) >= 2 && b[0] == '"':
-		var s string
-		if err := json.Unmarshal(b, &s); err != nil {
-			return err
-		}
-		*w = word(s)
-	case string(b) == "null":
-	case b[0] == '-' || '0' <= b[0] && b[0] <= '9':
-		*w = word(b)
-	default:
-		return fmt.Errorf("%s is neither a string nor a number", b)
-	}
-	return nil
+func (q *Question) words() [len(keys)]*string {
+	return [...]*string{&q.From, &q.To, &q.IIF, &q.OIF, &q.IPProto, &q.SPort, &q.DPort, &q.ICMPType, &q.FwMark, &q.UID, &q.TOS, &q.TTL}
 }
 
-// ParseQuestion reads a line of --batch. A key that is not known is an error.
+// ParseQuestion reads a line of --batch: one object, whose values are strings or numbers;
+// null is as good as no key. A key that is not known is an error.
 func ParseQuestion(line []byte) (*Question, error) {
-	d := json.NewDecoder(bytes.NewReader(line))
-	d.DisallowUnknownFields()
-	var q Question
-	if err := d.Decode(&q); err != nil {
-		return nil, fmt.Errorf("not a packet in JSON: %w; the keys are from, to, iif, oif, ipproto, sport, dport, icmptype, fwmark, uid, tos, ttl", err)
+	v, err := jsontext.Parse(line)
+	if err == nil && v.Kind() != jsontext.Object {
+		err = fmt.Errorf("it is %s", v.Kind())
 	}
-	if d.More() {
-		return nil, fmt.Errorf("more than one packet in a line")
+	if err != nil {
+		return nil, notAPacket(err)
+	}
+	var q Question
+	words := q.words()
+	v.Each(func(key string, value jsontext.Value) bool {
+		i := slices.Index(keys[:], key)
+		switch kind := value.Kind(); {
+		case i < 0:
+			err = fmt.Errorf("unknown field %q", key)
+		case kind == jsontext.String:
+			*words[i] = value.Text()
+		case kind == jsontext.Number:
+			*words[i] = string(value)
+		case kind != jsontext.Null:
+			err = fmt.Errorf("%s: %s is neither a string nor a number", key, value)
+		}
+		return err == nil
+	})
+	if err != nil {
+		return nil, notAPacket(err)
 	}
 	return &q, nil
 }
 
+func notAPacket(err error) error {
+	return fmt.Errorf("not a packet in JSON, one a line: %w; the keys are %s", err, strings.Join(keys[:], ", "))
+}
+
 // Packet reads the words.
 func (q *Question) Packet() (sim.Packet, error) {
-	p := sim.Packet{Flow: fib.Flow{IIF: string(q.IIF), OIF: string(q.OIF)}}
+	p := sim.Packet{Flow: fib.Flow{IIF: q.IIF, OIF: q.OIF}}
 	var err error
-	address := func(name string, w word) (a netip.Addr) {
+	address := func(name string, w string) (a netip.Addr) {
 		if w == "" || err != nil {
 			return a
 		}
-		if a, err = netip.ParseAddr(string(w)); err != nil {
-			err = fmt.Errorf("%s: %q is not an address", name, string(w))
+		if a, err = netip.ParseAddr(w); err != nil {
+			err = fmt.Errorf("%s: %q is not an address", name, w)
 		}
 		return a
 	}
-	num := func(name string, w word, bits int) uint64 {
+	num := func(name string, w string, bits int) uint64 {
 		if w == "" || err != nil {
 			return 0
 		}
-		n, bad := strconv.ParseUint(string(w), 0, bits)
+		n, bad := strconv.ParseUint(w, 0, bits)
 		if bad != nil {
-			err = fmt.Errorf("%s: %q is not a number from 0 to %d", name, string(w), uint64(1)<<bits-1)
+			err = fmt.Errorf("%s: %q is not a number from 0 to %d", name, w, uint64(1)<<bits-1)
 		}
 		return n
 	}
@@ -94,7 +91,7 @@ func (q *Question) Packet() (sim.Packet, error) {
 	p.TTL = uint8(num("ttl", q.TTL, 8))
 	num("icmp-type", q.ICMPType, 8) // checked; no rule and no route looks at it
 	if q.IPProto != "" && err == nil {
-		if p.Proto, err = netstate.ParseIPProto(string(q.IPProto)); err != nil {
+		if p.Proto, err = netstate.ParseIPProto(q.IPProto); err != nil {
 			err = fmt.Errorf("ipproto: %w", err)
 		}
 	}
