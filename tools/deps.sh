@@ -15,6 +15,7 @@ strace strace
 depmod kmod
 ipvsadm ipvsadm
 ping iputils-ping
+dot graphviz
 LIST
 [ ${#need[@]} -eq 0 ] && exit 0
 command -v apt-get >/dev/null || { echo "please install: ${need[*]}" >&2; exit 1; }

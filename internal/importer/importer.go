@@ -130,13 +130,8 @@ func (im *importer) tableRef(id uint32) spec.TableRef {
 }
 
 func (im *importer) tableName(id uint32) string {
-	switch id {
-	case netstate.TableLocal:
-		return "local"
-	case netstate.TableMain:
-		return "main"
-	case netstate.TableDefault:
-		return "default"
+	if name := netstate.KernelTable(id); name != "" {
+		return name
 	}
 	if name := im.names.Table(id); name != "" {
 		return name

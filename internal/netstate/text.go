@@ -56,6 +56,10 @@ var actionNames = names{
 }
 
 // names is a small table of numbers and words, searched from the front.
+// KernelTable is the name of a table that each namespace has: local, main or default;
+// empty for every other.
+func KernelTable(id uint32) string { return tableNames.word(id) }
+
 type names []struct {
 	num  uint32
 	word string

@@ -135,33 +135,18 @@ func (s Store) Namespaces() ([]Namespace, error) {
 
 // List returns the objects that are wanted, without Rules and Routes, in the
 // order in which they were recorded first.
-func (n Namespace) List() ([]Object, error) {
-	var out []Object
-	err := n.retry(func(x *index, d *dataReader) error {
-		out = make([]Object, 0, len(x.Now.Objects))
-		for i := range x.Now.Objects {
-			o, err := d.text(&x.Now.Objects[i])
-			if err != nil {
-				return err
-			}
-			out = append(out, o)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
+func (n Namespace) List() ([]Object, error) { return n.wanted((*dataReader).text) }
 
 // Whole returns the objects that are wanted with all that stands for them, in the
 // order in which they were recorded first.
-func (n Namespace) Whole() ([]Object, error) {
+func (n Namespace) Whole() ([]Object, error) { return n.wanted((*dataReader).whole) }
+
+func (n Namespace) wanted(read func(*dataReader, *entry) (Object, error)) ([]Object, error) {
 	var out []Object
 	err := n.retry(func(x *index, d *dataReader) error {
 		out = make([]Object, 0, len(x.Now.Objects))
 		for i := range x.Now.Objects {
-			o, err := d.whole(&x.Now.Objects[i])
+			o, err := read(d, &x.Now.Objects[i])
 			if err != nil {
 				return err
 			}

@@ -413,13 +413,8 @@ func (w *World) ruleResult(s *fib.Step, d *fib.Decision, f *fib.Flow) string {
 
 // Table gives a table's name, or its number where it has none.
 func (w *World) Table(id uint32) string {
-	switch id {
-	case netstate.TableLocal:
-		return "local"
-	case netstate.TableMain:
-		return "main"
-	case netstate.TableDefault:
-		return "default"
+	if name := netstate.KernelTable(id); name != "" {
+		return name
 	}
 	if n := w.in.Tables[id]; n != "" {
 		return n

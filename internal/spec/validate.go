@@ -346,13 +346,8 @@ func (v *validator) tableKey(ref TableRef) string {
 	if name, ok := v.names[ref.ID]; ok {
 		return name
 	}
-	switch ref.ID {
-	case netstate.TableMain:
-		return "main"
-	case netstate.TableDefault:
-		return "default"
-	case netstate.TableLocal:
-		return "local"
+	if name := netstate.KernelTable(ref.ID); name != "" {
+		return name
 	}
 	return ref.String()
 }

@@ -197,10 +197,7 @@ func notForNetworks() []reserved {
 	}
 }
 
-func addressesOf(s string) Addresses {
-	p := netip.MustParsePrefix(s)
-	return Addresses{First: p.Addr(), Last: netstate.LastOf(p), Prefix: p}
-}
+func addressesOf(s string) Addresses { return addressesIn(netip.MustParsePrefix(s)) }
 
 func (v *validator) checkAddresses(o *Object) {
 	list := o.External.Addresses

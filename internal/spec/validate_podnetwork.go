@@ -66,10 +66,6 @@ func podFault(p netip.Prefix) (what, do string) {
 	return "", ""
 }
 
-func addressesIn(p netip.Prefix) Addresses {
-	return Addresses{First: p.Addr(), Last: netstate.LastOf(p), Prefix: p}
-}
-
 func (v *validator) checkPodCIDRs(o *Object) {
 	list, here := o.Pods.PodCIDRs, spotOf(o, "podCIDRs")
 	if len(list) == 0 {

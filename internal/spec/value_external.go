@@ -9,6 +9,10 @@ import (
 	"github.com/viarule/viarule/internal/netstate"
 )
 
+func addressesIn(p netip.Prefix) Addresses {
+	return Addresses{First: p.Addr(), Last: netstate.LastOf(p), Prefix: p}
+}
+
 // ParseAddresses reads a prefix, an address as the prefix of its full length, or
 // a range FIRST-LAST. Pos is left to the caller.
 func ParseAddresses(s string) (Addresses, error) {
@@ -18,7 +22,7 @@ func ParseAddresses(s string) (Addresses, error) {
 		if err != nil {
 			return Addresses{}, err
 		}
-		return Addresses{First: p.Addr(), Last: netstate.LastOf(p), Prefix: p}, nil
+		return addressesIn(p), nil
 	}
 	const do = "write it as in 192.0.2.10-192.0.2.20 or 2001:db8::10-2001:db8::20"
 	a, err := ParseAddr(first)

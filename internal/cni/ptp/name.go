@@ -52,32 +52,29 @@ func (a Attachment) check() error {
 // HostName is the name of the host's end of an attachment's veth: 15 letters, of which 12
 // are a hash. It does not depend on the network: a container has an interface once.
 func (a Attachment) HostName() string {
-	return fmt.Sprintf("%s%012x", Prefix, a.hash("name")>>16)
+	return fmt.Sprintf("%s%012x", Prefix, hash("name", a.Container, a.Interface)>>16)
 }
 
 // macs are the link-layer addresses of both ends. They are locally administered, and always
 // the same for an attachment, so that CHECK can tell them.
 func (a Attachment) macs() (host, pod string) {
 	mac := func(end string) string {
-		h := a.hash(end)
+		h := hash(end, a.Container, a.Interface)
 		return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", byte(h>>40)&0xfc|2, byte(h>>32), byte(h>>24), byte(h>>16), byte(h>>8), byte(h))
 	}
 	return mac("host"), mac("pod")
 }
 
 // hash is FNV-1a with the bits mixed, since names of containers often differ in their
-// last letters only.
-func (a Attachment) hash(what string) uint64 {
+// last letters only. Each word ends with a zero, so that ab, c is not a, bc.
+func hash(words ...string) uint64 {
 	f := fnv.New64a()
-	for _, s := range []string{what, a.Container, a.Interface} {
+	for _, s := range words {
 		f.Write([]byte(s))
 		f.Write([]byte{0})
 	}
-	return mix(f.Sum64())
-}
-
-// mix is the finalizer of splitmix64.
-func mix(h uint64) uint64 {
+	// The finalizer of splitmix64.
+	h := f.Sum64()
 	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
 	h = (h ^ h>>27) * 0x94d049bb133111eb
 	return h ^ h>>31

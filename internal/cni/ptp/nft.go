@@ -56,7 +56,7 @@ func multicast() []netip.Prefix {
 
 // outPrefixOf is what the names of a network's chains that masquerade begin with.
 func outPrefixOf(network string) string {
-	return fmt.Sprintf("%s%08x-", outPrefix, uint32(textHash(network)))
+	return fmt.Sprintf("%s%08x-", outPrefix, uint32(hash(network)))
 }
 
 // out is the chain that masquerades what leaves the networks of the pod. Its name follows
@@ -72,15 +72,8 @@ func (w *wiring) out() netstate.NftChain {
 		c.Rules = append(c.Rules, netstate.NftRule{{Op: netstate.NftDAddr, Prefix: p}, {Op: netstate.NftReturn}})
 	}
 	c.Rules = append(c.Rules, netstate.NftRule{{Op: netstate.NftMasquerade}})
-	c.Name = outPrefixOf(w.Network) + fmt.Sprintf("%08x", uint32(textHash(text.String())))
+	c.Name = outPrefixOf(w.Network) + fmt.Sprintf("%08x", uint32(hash(text.String())))
 	return c
-}
-
-func textHash(s string) (h uint64) {
-	for i := range len(s) {
-		h = mix(h<<8 ^ uint64(s[i]))
-	}
-	return h
 }
 
 // elem is the map with one element: a pod's veth.
@@ -188,7 +181,7 @@ func (p *plugin) remove(ctx context.Context, host *kernel.Conn, a Attachment, ma
 		m := elem(name, "")
 		return host.DeleteNftCNI(ctx, []string{name}, &m)
 	}
-	if a.hash("sweep")%sweepEvery == 0 {
+	if hash("sweep", a.Container, a.Interface)%sweepEvery == 0 {
 		return p.sweep(ctx, host)
 	}
 	return nil

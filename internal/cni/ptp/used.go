@@ -35,11 +35,7 @@ func used(a netip.Addr, dir string) (bool, error) {
 		return false, err
 	}
 	defer unix.Close(fd)
-	h := uint64(0)
-	for _, x := range a.As16() {
-		h = mix(h<<8 ^ uint64(x))
-	}
-	at, one := int64(h%usedBytes), []byte{0}
+	at, one := int64(hash(string(a.AsSlice()))%usedBytes), []byte{0}
 	if n, err := unix.Pread(fd, one, at); err != nil || n == 1 && one[0] != 0 {
 		return true, err
 	}
@@ -52,7 +48,7 @@ func openUsed(dir string) (int, error) {
 	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOFOLLOW
 	fd, err := unix.Open(dir+"/"+usedFile, flags, 0o600)
 	if errors.Is(err, unix.ENOENT) {
-		if err = os.MkdirAll(dir, 0o755); err == nil {
+		if err = os.MkdirAll(dir, 0o700); err == nil {
 			fd, err = unix.Open(dir+"/"+usedFile, flags, 0o600)
 		}
 	}
