@@ -7,6 +7,11 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS  = -s -w -X github.com/viarule/viarule/internal/cli.version=$(VERSION)
 FUZZTIME ?= 20s
 
+# What property tests draw follows from the sources: a failure can be had again, and
+# every change draws anew. RAPID_SEED=0 draws at random.
+RAPID_SEED ?= $(shell find . -name '*.go' | LC_ALL=C sort | xargs cat | cksum | cut -d' ' -f1)
+export RAPID_SEED
+
 .PHONY: help
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +43,10 @@ test: deps build ## everything: unit, property, script, namespace, CRD, CNI and 
 .PHONY: test-unit
 test-unit: ## the tests that need no root, in seconds
 	$(GO) test -short $$($(GO) list ./... | grep -v -e /test/ )
+
+.PHONY: soak
+soak: deps build ## every property test with new draws for SOAKTIME (60) seconds
+	./tools/soak.sh
 
 .PHONY: test-vm
 test-vm: deps ## the namespace tests under Debian's kernel in QEMU; VM_ONLY=test/script,... for some

@@ -101,32 +101,50 @@ func (k *Kernel) reach(r *netstate.Route, h *netstate.Hop) (string, error) {
 	return "", unreachable
 }
 
-// onLink finds the link whose subnet has the gateway, or to which a route without
-// a gateway leads: in the route's own table or in main.
+// onLink finds the link by which a gateway is reached: by the routes of the route's
+// own table, or where those say nothing, by main.
 func (k *Kernel) onLink(table uint32, h *netstate.Hop) string {
-	best, dev := -1, ""
-	consider := func(p netip.Prefix, name string) {
-		l := k.link(name)
-		if l != nil && l.Up && (h.Dev == "" || h.Dev == name) && p.Contains(h.Via) && p.Bits() > best {
-			best, dev = p.Bits(), name
+	if table != netstate.TableMain {
+		if dev := k.onLinkBy(table, h); dev != "" {
+			return dev
 		}
 	}
-	for _, a := range k.addrs {
-		if a.Peer.IsValid() {
-			consider(a.Peer.Masked(), a.Dev)
-		} else {
-			consider(a.Prefix.Masked(), a.Dev)
+	return k.onLinkBy(netstate.TableMain, h)
+}
+
+// onLinkBy finds the link to which a table's most specific route for a gateway leads;
+// "" where that route says nothing, or has a gateway itself.
+func (k *Kernel) onLinkBy(table uint32, h *netstate.Hop) string {
+	best, metric, dev := -1, uint32(0), ""
+	consider := func(to netip.Prefix, prio uint32, hop *netstate.Hop, says bool) {
+		l := k.link(hop.Dev)
+		if l == nil || !l.Up || h.Dev != "" && h.Dev != hop.Dev || !to.Contains(h.Via) || to.Bits() < best || to.Bits() == best && prio >= metric {
+			return
+		}
+		if best, metric, dev = to.Bits(), prio, ""; says {
+			dev = hop.Dev
+		}
+	}
+	if table == netstate.TableMain {
+		for _, a := range k.addrs {
+			to := a.Prefix.Masked()
+			if a.Peer.IsValid() {
+				to = a.Peer.Masked()
+			}
+			consider(to, 0, &netstate.Hop{Dev: a.Dev}, true)
 		}
 	}
 	for g, list := range k.routes {
-		if g.table != table && g.table != netstate.TableMain {
+		if g.table != table {
 			continue
 		}
 		for i := range list {
-			r := &list[i]
-			direct := !r.Hop.Via.IsValid() && r.Hop.Dev != "" && r.Type == netstate.RouteUnicast
-			if direct && (r.Family == netstate.IPv6 || r.Scope == netstate.ScopeLink) {
-				consider(r.To, r.Hop.Dev)
+			r := k.resolved(list[i])
+			if r.Family == netstate.IPv4 && r.Scope < netstate.ScopeLink {
+				continue // IPv4 passes over routes whose scope is too wide
+			}
+			for _, hop := range paths(&r) {
+				consider(r.To, r.Metric, &hop, r.Type.Forwards() && !hop.Via.IsValid())
 			}
 		}
 	}
@@ -135,6 +153,7 @@ func (k *Kernel) onLink(table uint32, h *netstate.Hop) string {
 
 // reach6 is ip6_validate_gw.
 func (k *Kernel) reach6(r *netstate.Route, h *netstate.Hop) (string, error) {
+	loopback := refuse(unix.EINVAL, "Egress device can not be loopback device for this route")
 	switch {
 	case k.own(h.Via):
 		return "", refuse(unix.EINVAL, "Gateway can not be a local address")
@@ -142,13 +161,19 @@ func (k *Kernel) reach6(r *netstate.Route, h *netstate.Hop) (string, error) {
 		return "", refuse(unix.EINVAL, "Invalid gateway address")
 	case h.Via.IsLinkLocalUnicast() && h.Dev == "":
 		return "", refuse(unix.EINVAL, "Egress device not specified")
+	case (h.Via.IsLinkLocalUnicast() || h.OnLink) && h.Dev == "lo":
+		return "", loopback
 	case h.Via.IsLinkLocalUnicast(), h.OnLink:
 		return h.Dev, nil
 	}
-	if dev := k.onLink(r.Table, h); dev != "" {
+	switch dev := k.onLink(r.Table, h); dev {
+	case "":
+		return "", unix.EHOSTUNREACH
+	case "lo":
+		return "", loopback
+	default:
 		return dev, nil
 	}
-	return "", unix.EHOSTUNREACH
 }
 
 // own says whether a is an address of this host.

@@ -27,7 +27,47 @@ func (k *Kernel) addNexthop(given netstate.Nexthop, replace bool) error {
 	if exists && (len(old.Group) > 0) != (len(n.Group) > 0) {
 		return refuse(unix.EINVAL, "Can not replace a nexthop group with a nexthop.")
 	}
+	if exists {
+		if err := k.checkReplace(&n); err != nil {
+			return err
+		}
+	}
 	k.nexthops[n.ID] = n
+	return nil
+}
+
+// checkReplace is replace_nexthop: what goes by the object of n's id, or by a group
+// that has it, must be able to go by n.
+func (k *Kernel) checkReplace(n *netstate.Nexthop) error {
+	if err := k.checkRoutesBy(n.ID, n); err != nil {
+		return err
+	}
+	for id, g := range k.nexthops {
+		if !slices.ContainsFunc(g.Group, func(m netstate.GroupHop) bool { return m.ID == n.ID }) {
+			continue
+		}
+		if n.Blackhole && len(g.Group) > 1 {
+			return refuse(unix.EINVAL, "Blackhole nexthop can not be a member of a group with more than one path")
+		}
+		if err := k.checkRoutesBy(id, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkRoutesBy checks whether the routes by the object id could go by n.
+func (k *Kernel) checkRoutesBy(id uint32, n *netstate.Nexthop) error {
+	for _, list := range k.routes {
+		for i := range list {
+			if list[i].NexthopID != id {
+				continue
+			}
+			if err := k.checkRouteBy(&list[i], n); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -79,7 +119,12 @@ func (k *Kernel) checkObject(r *netstate.Route) error {
 	case r.Family == netstate.IPv6 && r.From.IsValid():
 		return refuse(unix.EINVAL, "Nexthops can not be used with source routing")
 	}
-	members := []netstate.Nexthop{n}
+	return k.checkRouteBy(r, &n)
+}
+
+// checkRouteBy is fib_check_nexthop, or fib6_check_nexthop: whether r can go by n.
+func (k *Kernel) checkRouteBy(r *netstate.Route, n *netstate.Nexthop) error {
+	members := []netstate.Nexthop{*n}
 	for i, g := range n.Group {
 		if i == 0 {
 			members = nil

@@ -195,7 +195,8 @@ func (k *Kernel) matches4(want, have *netstate.Route) bool {
 	case want.Hop == netstate.Hop{}:
 		return true
 	}
-	return len(have.Hops) == 0 && hopMatches(&want.Hop, &have.Hop)
+	// fib_nh_match looks at realms only together with a hop.
+	return len(have.Hops) == 0 && hopMatches(&want.Hop, &have.Hop) && (want.Realms == 0 || want.Realms == have.Realms)
 }
 
 func hopMatches(want, have *netstate.Hop) bool {

@@ -93,6 +93,30 @@ var nexthopScripts = []script{
 			- nexthop 5`,
 	},
 	{
+		name: "an object that is replaced must suit its routes, and those of its groups",
+		steps: fourNexthops + `
+			+ nexthop 5 group 3 proto 118
+			+ nexthop 6 group 1/2 proto 118
+			+ route -6 2001:db8:9::/48 nhid 5 table 1000 metric 1024 proto 118
+			+ route -6 2001:db8:10::/48 nhid 4 table 1000 metric 1024 proto 118
+			EINVAL ~ nexthop 5 group 1/3 proto 118
+			EINVAL ~ nexthop 3 via 10.1.0.9 dev v0 proto 118
+			EINVAL ~ nexthop 4 blackhole proto 118
+			EINVAL ~ nexthop 2 blackhole proto 118
+			~ nexthop 5 group 3/4 proto 118
+			~ nexthop -6 3 via fe80::9 dev v0 proto 118
+			- nexthop 2
+			~ nexthop 1 blackhole proto 118`,
+		want: `
+			route -6 2001:db8:9::/48 nexthop via fe80::9 dev v0 weight 1 nexthop via fe80::9 dev v1 weight 1 nhid 5 table 1000 metric 1024 proto 118
+			route -6 2001:db8:10::/48 via fe80::9 dev v1 nhid 4 table 1000 metric 1024 proto 118
+			nexthop 1 blackhole proto 118
+			nexthop -6 3 via fe80::9 dev v0 scope link proto 118
+			nexthop -6 4 via fe80::9 dev v1 scope link proto 118
+			nexthop 5 group 3/4 proto 118
+			nexthop 6 group 1 proto 118`,
+	},
+	{
 		name: "what a kernel refuses",
 		steps: fourNexthops + `
 			EINVAL + nexthop 5 via 10.1.0.9 proto 118

@@ -100,6 +100,12 @@ func buildPayload(t *testing.T, dir string) {
 	}
 	var run strings.Builder
 	run.WriteString("#!/usr/bin/bash\nrc=0\n")
+	if seed := os.Getenv("RAPID_SEED"); seed != "" {
+		if _, err := strconv.ParseUint(seed, 10, 64); err != nil {
+			t.Fatalf("RAPID_SEED: %v", err)
+		}
+		fmt.Fprintf(&run, "export RAPID_SEED=%s\n", seed)
+	}
 	for _, g := range chosen() {
 		pkg := g.pkg
 		src, dst := filepath.Join(top, pkg), filepath.Join(dir, pkg)
