@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,13 +17,15 @@ const (
 	// linesAtOnce is how many lines one worker takes: enough that handing them over
 	// costs nothing, few enough that answers to a slow writer come soon.
 	linesAtOnce = 64
+	// usualAnswer is what an answer without steps takes, in bytes.
+	usualAnswer = 512
 )
 
 // chunk is some lines of --batch on their way to answers.
 type chunk struct {
-	first int // number of the first line
-	lines [][]byte
-	out   bytes.Buffer
+	first int    // number of the first line
+	lines []byte // whole ones
+	out   []byte
 	err   error
 	done  chan struct{}
 }
@@ -71,7 +72,7 @@ func (a *app) explainBatch(e *explain.Explainer, file string, opt explain.Option
 	defer close(stop)
 	for c := range order {
 		<-c.done
-		if _, err := out.Write(c.out.Bytes()); err != nil {
+		if _, err := out.Write(c.out); err != nil {
 			return fmt.Errorf("write the answers: %w", err)
 		}
 		if c.err != nil {
@@ -91,21 +92,21 @@ func (a *app) explainBatch(e *explain.Explainer, file string, opt explain.Option
 func split(r io.Reader, file string, next func(*chunk) bool) {
 	in := bufio.NewReaderSize(r, maxLine)
 	c := &chunk{first: 1, done: make(chan struct{})}
-	for n := 1; ; n++ {
+	for n, count := 1, 0; ; n++ {
 		line, err := in.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
 			err = fmt.Errorf("%s:%d: a line of more than %d bytes", file, n, maxLine)
 		}
 		if err == nil || errors.Is(err, io.EOF) {
-			c.lines = append(c.lines, bytes.Clone(line))
+			c.lines = append(c.lines, line...)
 		}
-		if err == nil && len(c.lines) < linesAtOnce && in.Buffered() > 0 {
+		if count++; err == nil && count < linesAtOnce && in.Buffered() > 0 {
 			continue
 		}
 		if len(c.lines) > 0 && !next(c) || errors.Is(err, io.EOF) {
 			return
 		}
-		c = &chunk{first: n + 1, done: make(chan struct{})}
+		c, count = &chunk{first: n + 1, done: make(chan struct{})}, 0
 		if err != nil {
 			c.err = err
 			next(c)
@@ -116,20 +117,18 @@ func split(r io.Reader, file string, next func(*chunk) bool) {
 
 // answer answers the lines of a chunk, up to the first that is wrong.
 func (c *chunk) answer(e *explain.Explainer, file string, opt explain.Options) {
-	enc := json.NewEncoder(&c.out)
-	enc.SetEscapeHTML(false)
-	for i, line := range c.lines {
-		if line = bytes.TrimSpace(line); len(line) == 0 {
-			continue
+	c.out = make([]byte, 0, linesAtOnce*usualAnswer)
+	n := c.first
+	for line := range bytes.Lines(c.lines) {
+		if line = bytes.TrimSpace(line); len(line) > 0 {
+			answer, err := answerLine(e, line, opt)
+			if err != nil {
+				c.err = fmt.Errorf("%s:%d: %w", file, n, err)
+				return
+			}
+			c.out = answer.AppendJSON(c.out)
 		}
-		answer, err := answerLine(e, line, opt)
-		if err == nil {
-			err = enc.Encode(answer)
-		}
-		if err != nil {
-			c.err = fmt.Errorf("%s:%d: %w", file, c.first+i, err)
-			return
-		}
+		n++
 	}
 }
 

@@ -6,6 +6,7 @@ package explain
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 
 	"github.com/viarule/viarule/internal/netstate"
 	"github.com/viarule/viarule/internal/sim"
@@ -17,25 +18,44 @@ type Explainer struct {
 	snap   *snapshot.Snapshot
 	in     sim.Input
 	world  *sim.World
-	rules  map[netstate.Rule]*snapshot.Owner
-	routes map[netstate.RouteKey]*snapshot.Owner
+	rules  map[*netstate.Rule]*owner // by the snapshot's rules, which all answers are about
+	routes map[netstate.RouteKey]*owner
 	pod    Pod
+}
+
+// owner is who asked for something, and how an answer names them.
+type owner struct {
+	*snapshot.Owner
+	text string
 }
 
 // New makes a snapshot ready for questions. It keeps s, which must not be written to.
 func New(s *snapshot.Snapshot) *Explainer {
 	e := &Explainer{
-		snap: s, pod: podOf(s), rules: map[netstate.Rule]*snapshot.Owner{}, routes: map[netstate.RouteKey]*snapshot.Owner{},
+		snap: s, pod: podOf(s), rules: make(map[*netstate.Rule]*owner),
 		in: sim.Input{Kernel: s.Kernel, State: s.State, Sysctls: s.Sysctls, Opaque: s.Opaque, Surroundings: s.Surroundings, Tables: s.Tables},
 	}
 	e.world = sim.New(&e.in)
+	rules, routes := 0, 0
 	for i := range s.Owners {
-		o := &s.Owners[i]
+		rules, routes = rules+len(s.Owners[i].Rules), routes+len(s.Owners[i].Routes)
+	}
+	byRule := make(map[netstate.Rule]*owner, rules)
+	e.routes = make(map[netstate.RouteKey]*owner, routes)
+	for i := range s.Owners {
+		o := &owner{&s.Owners[i], s.Owners[i].String()}
 		for _, r := range o.Rules {
-			e.rules[r] = o
+			byRule[r] = o
 		}
 		for _, k := range o.Routes {
 			e.routes[k] = o
+		}
+	}
+	if len(byRule) > 0 {
+		for i := range s.State.Rules {
+			if o := byRule[s.State.Rules[i]]; o != nil {
+				e.rules[&s.State.Rules[i]] = o
+			}
 		}
 	}
 	return e
@@ -192,14 +212,13 @@ func (e *Explainer) describe(p *sim.Packet, a *sim.Answer) *Answer {
 		d = &a.Check.Back // what decided is where an answer would go
 	}
 	if d.Rule != nil {
-		prio := d.Rule.Priority
-		out.Rule = &prio
+		out.Rule = &d.Rule.Priority
 	}
 	if d.Route != nil {
 		out.Table, out.Route = e.Table(d.Table), d.Route.Format(e)
 	}
 	if o := e.owner(d.Rule, d.Route); o != nil {
-		out.WantedBy = o.String()
+		out.WantedBy = o.text
 	}
 	if goes(a) {
 		out.OIF, out.Via = a.Dev, addrText(a.Via)
@@ -242,17 +261,15 @@ func (e *Explainer) stepText(s *sim.Step) Step {
 		out.Result += ": " + s.Route.Format(e)
 	}
 	if o := e.owner(s.Rule, s.Route); o != nil {
-		out.Result += " (wanted by " + o.String() + ")"
+		out.Result += " (wanted by " + o.text + ")"
 	}
 	return out
 }
 
 // owner tells whose a rule is, or where it is nobody's, whose the route is.
-func (e *Explainer) owner(rule *netstate.Rule, route *netstate.Route) *snapshot.Owner {
-	if rule != nil {
-		if o := e.rules[*rule]; o != nil {
-			return o
-		}
+func (e *Explainer) owner(rule *netstate.Rule, route *netstate.Route) *owner {
+	if o := e.rules[rule]; o != nil {
+		return o
 	}
 	if route == nil {
 		return nil
@@ -300,45 +317,40 @@ var causes = map[sim.Cause]string{
 
 // packetText says in words which packet is meant.
 func packetText(p *sim.Packet) string {
-	s := ""
+	b := make([]byte, 0, 160)
 	if p.From.IsValid() {
-		s = p.From.String() + " "
+		b = append(p.From.AppendTo(b), ' ')
 	}
-	s += "→ " + p.To.String()
-	if p.Proto != 0 {
-		s += " " + protoName(p.Proto)
+	b = p.To.AppendTo(append(b, "→ "...))
+	number := func(word string, n uint32) {
+		if n != 0 {
+			b = strconv.AppendUint(append(b, word...), uint64(n), 10)
+		}
 	}
-	if p.SPort != 0 {
-		s += fmt.Sprintf(" sport %d", p.SPort)
+	hex := func(word string, n uint32) {
+		if n != 0 {
+			b = strconv.AppendUint(append(b, word...), uint64(n), 16)
+		}
 	}
-	if p.DPort != 0 {
-		s += fmt.Sprintf(" dport %d", p.DPort)
+	if name := protoNames[p.Proto]; name != "" {
+		b = append(append(b, ' '), name...)
+	} else {
+		number(" ipproto ", uint32(p.Proto))
 	}
-	if p.Mark != 0 {
-		s += fmt.Sprintf(" fwmark 0x%x", p.Mark)
-	}
-	if p.TOS != 0 {
-		s += fmt.Sprintf(" tos 0x%x", p.TOS)
-	}
+	number(" sport ", uint32(p.SPort))
+	number(" dport ", uint32(p.DPort))
+	hex(" fwmark 0x", p.Mark)
+	hex(" tos 0x", uint32(p.TOS))
 	switch {
 	case p.IIF != "":
-		s += ", in by " + p.IIF
+		b = append(append(b, ", in by "...), p.IIF...)
 	case p.OIF != "":
-		s += ", made here, bound to " + p.OIF
+		b = append(append(b, ", made here, bound to "...), p.OIF...)
 	default:
-		s += ", made here"
+		b = append(b, ", made here"...)
 	}
-	if p.UID != 0 {
-		s += fmt.Sprintf(", uid %d", p.UID)
-	}
-	return s
+	number(", uid ", p.UID)
+	return string(b)
 }
 
 var protoNames = map[uint8]string{1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp", 132: "sctp"}
-
-func protoName(p uint8) string {
-	if n := protoNames[p]; n != "" {
-		return n
-	}
-	return fmt.Sprintf("ipproto %d", p)
-}

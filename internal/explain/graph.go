@@ -230,8 +230,8 @@ func (g *graph) fold() {
 			r := g.rules[i]
 			n.id, n.rule = fmt.Sprintf("rule%d", i), r
 			n.selectors, n.action = g.ruleParts(r)
-			if o := g.e.rules[*r]; o != nil {
-				n.owner = o.String()
+			if o := g.e.rules[r]; o != nil {
+				n.owner = o.text
 			}
 		} else {
 			n.id = fmt.Sprintf("fold%d", i)

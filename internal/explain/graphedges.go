@@ -44,7 +44,7 @@ func (g *graph) addTables() {
 				if t := add(s.Route.Table, n); t.port(s.Route) == "" {
 					text := strings.TrimPrefix(s.Route.Format(g.e), "route ")
 					if o := g.e.owner(nil, s.Route); o != nil {
-						text += ", wanted by " + o.String()
+						text += ", wanted by " + o.text
 					}
 					t.found = append(t.found, foundRoute{s.Route, text})
 				}

@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/viarule/viarule/internal/netstate"
@@ -12,61 +13,77 @@ import (
 // summary is the closing sentence: what becomes of the packet, by which rule, table
 // and object, or what drops it.
 func summary(a *Answer) string {
-	var by []string
-	if a.Rule != nil {
-		by = append(by, fmt.Sprintf("rule %d", *a.Rule))
-	}
-	if a.Table != "" {
-		by = append(by, "table "+a.Table)
-	}
-	if a.WantedBy != "" {
-		by = append(by, "wanted by "+a.WantedBy)
-	}
-	if a.Cause == causes[sim.ReverseFilter] {
-		by = append(by, "in the check of the source")
-	}
-	behind := ""
-	if len(by) > 0 {
-		behind = " (" + strings.Join(by, ", ") + ")"
-	}
+	b := make([]byte, 0, 256)
 	switch a.Verdict {
 	case "dropped":
-		return "dropped: " + a.Reason + behind
+		return string(appendBehind(append(append(b, "dropped: "...), a.Reason...), a))
 	case "unknown":
-		s := "unknown: " + a.Reason
+		b = append(append(b, "unknown: "...), a.Reason...)
 		if a.Otherwise != "" && a.Otherwise != "dropped" {
-			s += "; if it is let pass as it is: " + a.Otherwise + wayText(a) + behind
+			b = append(append(b, "; if it is let pass as it is: "...), a.Otherwise...)
+			b = appendBehind(appendWay(b, a), a)
 		}
-		return s
+		return string(b)
 	case "delivered":
-		return "delivered to this host" + behind
+		return string(appendBehind(append(b, "delivered to this host"...), a))
 	}
-	return a.Verdict + wayText(a) + behind
+	return string(appendBehind(appendWay(append(b, a.Verdict...), a), a))
 }
 
-func wayText(a *Answer) string {
+// appendBehind appends what stands behind the verdict, in brackets.
+func appendBehind(b []byte, a *Answer) []byte {
+	sep := " ("
+	word := func(key, value string) {
+		b = append(append(append(b, sep...), key...), value...)
+		sep = ", "
+	}
+	if a.Rule != nil {
+		word("rule ", "")
+		b = strconv.AppendUint(b, uint64(*a.Rule), 10)
+	}
+	if a.Table != "" {
+		word("table ", a.Table)
+	}
+	if a.WantedBy != "" {
+		word("wanted by ", a.WantedBy)
+	}
+	if a.Cause == causes[sim.ReverseFilter] {
+		word("in the check of the source", "")
+	}
+	if sep == ", " {
+		b = append(b, ')')
+	}
+	return b
+}
+
+func appendWay(b []byte, a *Answer) []byte {
 	if len(a.Ways) > 0 {
-		parts := make([]string, len(a.Ways))
 		for i, w := range a.Ways {
-			parts[i] = hopText(w.OIF, w.Via)
+			if i == 0 {
+				b = append(b, " by one of these, as the hash of the flow picks: "...)
+			} else {
+				b = append(b, ", "...)
+			}
+			b = appendHop(b, w.OIF, w.Via)
 		}
-		return " by one of these, as the hash of the flow picks: " + strings.Join(parts, ", ")
+		return b
 	}
 	if a.OIF == "" {
-		return ""
+		return b
 	}
-	s := " by " + hopText(a.OIF, a.Via)
+	b = appendHop(append(b, " by "...), a.OIF, a.Via)
 	if a.Source != "" {
-		s += " from " + a.Source
+		b = append(append(b, " from "...), a.Source...)
 	}
-	return s
+	return b
 }
 
-func hopText(dev, via string) string {
-	if via == "" {
-		return dev
+func appendHop(b []byte, dev, via string) []byte {
+	b = append(b, dev...)
+	if via != "" {
+		b = append(append(b, " via "...), via...)
 	}
-	return dev + " via " + via
+	return b
 }
 
 // astray adds to an answer that leaves by another link than the packet came in by

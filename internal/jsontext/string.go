@@ -81,6 +81,13 @@ const hexDigits = "0123456789abcdef"
 func AppendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	for i := 0; i < len(s); {
+		plain := i
+		for i < len(s) && isPlain[s[i]] {
+			i++
+		}
+		if b = append(b, s[plain:i]...); i == len(s) {
+			break
+		}
 		c := s[i]
 		if c >= utf8.RuneSelf {
 			switch r, size := utf8.DecodeRuneInString(s[i:]); {
@@ -111,12 +118,18 @@ func AppendString(b []byte, s string) []byte {
 			b = append(b, `\r`...)
 		case c == '\t':
 			b = append(b, `\t`...)
-		case c < ' ' || c == '<' || c == '>' || c == '&':
+		default:
 			b = append(b, `\u00`...)
 			b = append(b, hexDigits[c>>4], hexDigits[c&0xf])
-		default:
-			b = append(b, c)
 		}
 	}
 	return append(b, '"')
 }
+
+// isPlain says which bytes stand for themselves in a JSON string.
+var isPlain = func() (plain [256]bool) {
+	for c := byte(' '); c < utf8.RuneSelf; c++ {
+		plain[c] = c != '"' && c != '\\' && c != '<' && c != '>' && c != '&'
+	}
+	return plain
+}()

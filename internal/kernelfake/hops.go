@@ -135,8 +135,8 @@ func (k *Kernel) onLinkBy(table uint32, h *netstate.Hop) string {
 		}
 	}
 	for g, list := range k.routes {
-		if g.table != table {
-			continue
+		if g.table != table || g.from.IsValid() || g.tos != 0 {
+			continue // a gateway is asked for without source and tos
 		}
 		for i := range list {
 			r := k.resolved(list[i])

@@ -15,7 +15,9 @@ func (r Route) String() string { return string(r.append(nil, nil)) }
 func (r Route) AppendText(b []byte) ([]byte, error) { return r.append(b, nil), nil }
 
 // Format is String with the names of tables and protocols; n may be nil.
-func (r *Route) Format(n Names) string { return string(r.append(nil, orKernelNames(n))) }
+func (r *Route) Format(n Names) string {
+	return string(r.append(make([]byte, 0, 160), orKernelNames(n)))
+}
 
 // String gives the key's text form, which ParseRouteKey reads:
 //
