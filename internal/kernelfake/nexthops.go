@@ -31,6 +31,9 @@ func (k *Kernel) addNexthop(given netstate.Nexthop, replace bool) error {
 		if err := k.checkReplace(&n); err != nil {
 			return err
 		}
+		if len(n.Group) > 0 {
+			n.Protocol = old.Protocol // replace_nexthop_grp leaves it
+		}
 	}
 	k.nexthops[n.ID] = n
 	return nil

@@ -103,7 +103,7 @@ var nexthopScripts = []script{
 			EINVAL ~ nexthop 3 via 10.1.0.9 dev v0 proto 118
 			EINVAL ~ nexthop 4 blackhole proto 118
 			EINVAL ~ nexthop 2 blackhole proto 118
-			~ nexthop 5 group 3/4 proto 118
+			~ nexthop 5 group 3/4 proto 99
 			~ nexthop -6 3 via fe80::9 dev v0 proto 118
 			- nexthop 2
 			~ nexthop 1 blackhole proto 118`,
