@@ -122,6 +122,7 @@ type FIB struct {
 	state  *netstate.State
 	rules  [2][]rule // by family index, by priority, then in the kernel's order
 	tables map[tableID]*table
+	local4 *table // IPv4's table local; nil: empty
 	links  map[string]*link
 	lo     *link
 	locals map[netip.Addr]bool
@@ -238,6 +239,7 @@ func (f *FIB) addRoutes() {
 		}
 		t.seal()
 	}
+	f.local4 = f.tables[tableID{netstate.IPv4, netstate.TableLocal}]
 }
 
 // eachTable yields the runs of routes of one table.

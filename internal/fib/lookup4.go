@@ -196,16 +196,13 @@ func (w *walk) checkLoopback(d Decision) Decision {
 // isLocal4 is __ip_dev_find: an address of a link, or whatever the table local
 // calls local.
 func (f *FIB) isLocal4(a netip.Addr) bool {
-	if f.locals[a] {
-		return true
+	if f.local4 != nil {
+		w := walk{fib: f, dst: keyOf(a)}
+		if m := w.find4(f.local4); m.route != nil && m.route.verdict == Local {
+			return true
+		}
 	}
-	t := f.tables[tableID{netstate.IPv4, netstate.TableLocal}]
-	if t == nil {
-		return false
-	}
-	w := walk{fib: f, flow: Flow{To: a}, dst: keyOf(a), family: netstate.IPv4}
-	m := w.find4(t)
-	return m.route != nil && m.route.Type == netstate.RouteLocal
+	return f.locals[a]
 }
 
 // source4 is the source address that a packet without one gets
