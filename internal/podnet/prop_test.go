@@ -54,14 +54,18 @@ func drawPrefix(t *rapid.T) spec.PodPrefix {
 	return spec.PodPrefix{Prefix: netip.PrefixFrom(a, rapid.SampledFrom([]int{8, 16, 24, a.BitLen()}).Draw(t, "length")).Masked(), Pos: spec.Pos{Line: rapid.Int32Range(1, 1<<20).Draw(t, "line")}}
 }
 
-// drawNetwork draws networks that may be wrong in every way that spec refuses.
-func drawNetwork(t *rapid.T, name string) *spec.Object {
+// drawNetwork draws networks that may be wrong in every way that spec refuses. Most of
+// them have the host itself among their nodes.
+func drawNetwork(t *rapid.T, name string, host *netstate.State) *spec.Object {
 	p := &spec.PodNetwork{Keys: map[string]spec.Pos{}, Forwarding: spec.Forwarding(rapid.IntRange(0, 1).Draw(t, "forwarding")), Masquerade: spec.Masquerade(rapid.IntRange(0, 1).Draw(t, "masquerade"))}
 	p.PodCIDRs = rapid.SliceOfN(rapid.Custom(drawPrefix), 0, 4).Draw(t, "podCIDRs")
 	for i := range rapid.IntRange(0, 6).Draw(t, "nodes") {
 		n := spec.PodNode{Name: fmt.Sprint("node", i), PodCIDRs: rapid.SliceOfN(rapid.Custom(drawPrefix), 0, 3).Draw(t, "prefixes")}
 		for range rapid.IntRange(0, 3).Draw(t, "addresses") {
 			n.Addresses = append(n.Addresses, spec.NodeAddress{Addr: drawAddr(t)})
+		}
+		if i == 0 && len(host.Addrs) > 0 && rapid.IntRange(0, 3).Draw(t, "other") > 0 {
+			n.Addresses = append(n.Addresses, spec.NodeAddress{Addr: rapid.SampledFrom(host.Addrs).Draw(t, "own").Prefix.Addr()})
 		}
 		p.Nodes = append(p.Nodes, n)
 	}
@@ -75,7 +79,7 @@ func TestNoBlackHoles(t *testing.T) {
 	routes, without := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		f := drawHost(t)
-		objects := []*spec.Object{drawNetwork(t, "a"), drawNetwork(t, "b")}
+		objects := []*spec.Object{drawNetwork(t, "a", f.State), drawNetwork(t, "b", f.State)}
 		low := Lower(objects, f)
 		for i := range low.Networks {
 			n := &low.Networks[i]
