@@ -167,6 +167,29 @@ func drawNft(t *rapid.T, vrf bool) netstate.NftTable {
 	return table
 }
 
+// redirects draws whether the node sends ICMP redirects. Those of IPv4 pass the output
+// hook before the packet that they are about gets any further, as answers of its
+// connection. Where that hook writes the connection's mark, which viarule's chains never
+// do there, the packet's way would depend on how many redirects the kernel has sent.
+func redirects(t *rapid.T, table *netstate.NftTable) []string {
+	output, marks := false, false
+	for _, c := range table.Chains {
+		output = output || c.Hook.Hook == "output"
+		for _, r := range c.Rules {
+			marks = marks || slices.ContainsFunc(r, func(s netstate.NftStmt) bool { return s.Op == netstate.NftSetCtMark })
+		}
+	}
+	value := "0"
+	if !(output && marks) && rapid.Bool().Draw(t, "redirects") {
+		value = "1"
+	}
+	var out []string
+	for _, link := range append([]string{"all"}, nodeLinks...) {
+		out = append(out, "net/ipv4/conf/"+link+"/send_redirects="+value)
+	}
+	return out
+}
+
 func drawPacket(t *rapid.T) packet {
 	f := pick(t, "family", netstate.Families[:]...)
 	p := packet{
@@ -218,6 +241,7 @@ func TestAgainstPackets(t *testing.T) {
 		}
 		table := drawNft(t, vrf)
 		write(t, conn, &table)
+		sysctls = append(sysctls, redirects(t, &table)...)
 		for _, s := range sysctls {
 			key, value, _ := strings.Cut(s, "=")
 			if err := os.WriteFile("/proc/sys/"+key, []byte(value), 0); err != nil {

@@ -48,7 +48,7 @@ func drawn(t *rapid.T) (*srcroute.Config, *srcroute.Attachment, *srcroute.Facts)
 	f.Shared = map[netstate.RouteKey]bool{}
 	for _, r := range rapid.SliceOfN(netstatetest.Route(), 0, 6).Draw(t, "main") {
 		r.Table = netstate.TableMain
-		if len(r.Hops) == 0 {
+		if len(r.Hops) == 0 && r.Type.Forwards() { // the others have no link
 			r.Hop.Dev = "net1"
 		}
 		f.Main = append(f.Main, r)
