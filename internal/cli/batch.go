@@ -92,7 +92,7 @@ func (a *app) explainBatch(e *explain.Explainer, file string, opt explain.Option
 func split(r io.Reader, file string, next func(*chunk) bool) {
 	in := bufio.NewReaderSize(r, maxLine)
 	c := &chunk{first: 1, done: make(chan struct{})}
-	for n, count := 1, 0; ; n++ {
+	for n := 1; ; n++ {
 		line, err := in.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
 			err = fmt.Errorf("%s:%d: a line of more than %d bytes", file, n, maxLine)
@@ -100,13 +100,13 @@ func split(r io.Reader, file string, next func(*chunk) bool) {
 		if err == nil || errors.Is(err, io.EOF) {
 			c.lines = append(c.lines, line...)
 		}
-		if count++; err == nil && count < linesAtOnce && in.Buffered() > 0 {
+		if err == nil && n-c.first+1 < linesAtOnce && in.Buffered() > 0 {
 			continue
 		}
 		if len(c.lines) > 0 && !next(c) || errors.Is(err, io.EOF) {
 			return
 		}
-		c, count = &chunk{first: n + 1, done: make(chan struct{})}, 0
+		c = &chunk{first: n + 1, done: make(chan struct{})}
 		if err != nil {
 			c.err = err
 			next(c)

@@ -18,7 +18,7 @@ type Explainer struct {
 	snap   *snapshot.Snapshot
 	in     sim.Input
 	world  *sim.World
-	rules  map[*netstate.Rule]*owner // by the snapshot's rules, which all answers are about
+	rules  map[*netstate.Rule]*owner
 	routes map[netstate.RouteKey]*owner
 	pod    Pod
 }
@@ -32,18 +32,26 @@ type owner struct {
 // New makes a snapshot ready for questions. It keeps s, which must not be written to.
 func New(s *snapshot.Snapshot) *Explainer {
 	e := &Explainer{
-		snap: s, pod: podOf(s), rules: make(map[*netstate.Rule]*owner),
+		snap: s, pod: podOf(s),
 		in: sim.Input{Kernel: s.Kernel, State: s.State, Sysctls: s.Sysctls, Opaque: s.Opaque, Surroundings: s.Surroundings, Tables: s.Tables},
 	}
 	e.world = sim.New(&e.in)
-	rules, routes := 0, 0
-	for i := range s.Owners {
-		rules, routes = rules+len(s.Owners[i].Rules), routes+len(s.Owners[i].Routes)
+	e.addOwners()
+	return e
+}
+
+// addOwners finds whose the snapshot's rules and routes are. A rule is long, and all
+// answers are about the snapshot's own: so it is compared here, and found by its place
+// later. Routes may be a hundred thousand, of which few are asked for.
+func (e *Explainer) addOwners() {
+	routes := 0
+	for i := range e.snap.Owners {
+		routes += len(e.snap.Owners[i].Routes)
 	}
-	byRule := make(map[netstate.Rule]*owner, rules)
+	byRule := make(map[netstate.Rule]*owner)
 	e.routes = make(map[netstate.RouteKey]*owner, routes)
-	for i := range s.Owners {
-		o := &owner{&s.Owners[i], s.Owners[i].String()}
+	for i := range e.snap.Owners {
+		o := &owner{&e.snap.Owners[i], e.snap.Owners[i].String()}
 		for _, r := range o.Rules {
 			byRule[r] = o
 		}
@@ -51,14 +59,13 @@ func New(s *snapshot.Snapshot) *Explainer {
 			e.routes[k] = o
 		}
 	}
-	if len(byRule) > 0 {
-		for i := range s.State.Rules {
-			if o := byRule[s.State.Rules[i]]; o != nil {
-				e.rules[&s.State.Rules[i]] = o
-			}
+	e.rules = make(map[*netstate.Rule]*owner, len(byRule))
+	for i := range e.snap.State.Rules {
+		r := &e.snap.State.Rules[i]
+		if o := byRule[*r]; o != nil {
+			e.rules[r] = o
 		}
 	}
-	return e
 }
 
 // World is what the answers are worked out with.
@@ -212,7 +219,8 @@ func (e *Explainer) describe(p *sim.Packet, a *sim.Answer) *Answer {
 		d = &a.Check.Back // what decided is where an answer would go
 	}
 	if d.Rule != nil {
-		out.Rule = &d.Rule.Priority
+		prio := d.Rule.Priority // the caller may do with it what it likes
+		out.Rule = &prio
 	}
 	if d.Route != nil {
 		out.Table, out.Route = e.Table(d.Table), d.Route.Format(e)
@@ -322,25 +330,20 @@ func packetText(p *sim.Packet) string {
 		b = append(p.From.AppendTo(b), ' ')
 	}
 	b = p.To.AppendTo(append(b, "→ "...))
-	number := func(word string, n uint32) {
+	number := func(word string, n uint32, base int) {
 		if n != 0 {
-			b = strconv.AppendUint(append(b, word...), uint64(n), 10)
-		}
-	}
-	hex := func(word string, n uint32) {
-		if n != 0 {
-			b = strconv.AppendUint(append(b, word...), uint64(n), 16)
+			b = strconv.AppendUint(append(b, word...), uint64(n), base)
 		}
 	}
 	if name := protoNames[p.Proto]; name != "" {
 		b = append(append(b, ' '), name...)
 	} else {
-		number(" ipproto ", uint32(p.Proto))
+		number(" ipproto ", uint32(p.Proto), 10)
 	}
-	number(" sport ", uint32(p.SPort))
-	number(" dport ", uint32(p.DPort))
-	hex(" fwmark 0x", p.Mark)
-	hex(" tos 0x", uint32(p.TOS))
+	number(" sport ", uint32(p.SPort), 10)
+	number(" dport ", uint32(p.DPort), 10)
+	number(" fwmark 0x", p.Mark, 16)
+	number(" tos 0x", uint32(p.TOS), 16)
 	switch {
 	case p.IIF != "":
 		b = append(append(b, ", in by "...), p.IIF...)
@@ -349,7 +352,7 @@ func packetText(p *sim.Packet) string {
 	default:
 		b = append(b, ", made here"...)
 	}
-	number(", uid ", p.UID)
+	number(", uid ", p.UID, 10)
 	return string(b)
 }
 

@@ -9,9 +9,9 @@ import (
 // AppendJSON appends what encoding/json makes of the answer, and a new line. --batch
 // writes a hundred thousand of them: by reflection that would take longer than to work
 // them out.
-func (a *Answer) AppendJSON(b []byte) []byte { return append(a.appendObject(b), '\n') }
+func (a *Answer) AppendJSON(b []byte) []byte { return append(a.append(b), '\n') }
 
-func (a *Answer) appendObject(b []byte) []byte {
+func (a *Answer) append(b []byte) []byte {
 	b = jsontext.AppendString(append(b, `{"verdict":`...), a.Verdict)
 	b = appendText(b, `,"reason":`, a.Reason)
 	b = appendText(b, `,"cause":`, a.Cause)
@@ -37,7 +37,7 @@ func (a *Answer) appendObject(b []byte) []byte {
 	b = jsontext.AppendString(append(b, `,"summary":`...), a.Summary)
 	b = appendList(b, `,"steps":`, a.Steps, (*Step).append)
 	if a.Reply != nil {
-		b = a.Reply.appendObject(append(b, `,"reply":`...))
+		b = a.Reply.append(append(b, `,"reply":`...))
 	}
 	b = appendText(b, `,"packet":`, a.Packet)
 	return append(b, '}')

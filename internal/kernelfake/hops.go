@@ -115,13 +115,13 @@ func (k *Kernel) onLink(table uint32, h *netstate.Hop) string {
 // onLinkBy finds the link to which a table's most specific route for a gateway leads;
 // "" where that route says nothing, or has a gateway itself.
 func (k *Kernel) onLinkBy(table uint32, h *netstate.Hop) string {
-	best, metric, dev := -1, uint32(0), ""
-	consider := func(to netip.Prefix, prio uint32, hop *netstate.Hop, says bool) {
+	best, lowest, dev := -1, uint32(0), ""
+	consider := func(to netip.Prefix, metric uint32, hop *netstate.Hop, direct bool) {
 		l := k.link(hop.Dev)
-		if l == nil || !l.Up || h.Dev != "" && h.Dev != hop.Dev || !to.Contains(h.Via) || to.Bits() < best || to.Bits() == best && prio >= metric {
+		if l == nil || !l.Up || h.Dev != "" && h.Dev != hop.Dev || !to.Contains(h.Via) || to.Bits() < best || to.Bits() == best && metric >= lowest {
 			return
 		}
-		if best, metric, dev = to.Bits(), prio, ""; says {
+		if best, lowest, dev = to.Bits(), metric, ""; direct {
 			dev = hop.Dev
 		}
 	}

@@ -103,6 +103,9 @@ var nexthopScripts = []script{
 			EINVAL ~ nexthop 3 via 10.1.0.9 dev v0 proto 118
 			EINVAL ~ nexthop 4 blackhole proto 118
 			EINVAL ~ nexthop 2 blackhole proto 118
+			+ route 10.9.0.0/16 nhid 2 table 1000 proto 118 scope host
+			EINVAL ~ nexthop 2 via 10.2.0.9 dev v1 proto 118
+			EINVAL ~ nexthop 2 via 10.2.0.9 dev v1 onlink proto 118
 			~ nexthop 5 group 3/4 proto 99
 			~ nexthop -6 3 via fe80::9 dev v0 proto 118
 			- nexthop 2
