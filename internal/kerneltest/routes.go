@@ -241,6 +241,12 @@ var routeScripts = []script{
 			+ route -6 2001:db8:9::/50 via 2001:db8:1::7 table 1000 metric 1024 proto 118
 			+ route 10.1.0.7 tos 0x10 dev v0 table 1000 proto 118 scope link
 			+ route 10.11.0.0/16 via 10.1.0.7 table 1000 proto 118
+			+ route 10.7.0.0/16 dev v1 table 1000 metric 5 proto 118 scope link
+			+ route 10.7.0.0/16 dev v0 table 1000 metric 4 proto 118 scope link
+			+ route 10.12.0.0/16 via 10.7.0.9 table 1000 proto 118
+			+ route -6 2001:db8:7::/48 dev v1 table 1000 metric 5 proto 118
+			+ route -6 2001:db8:7::/48 dev v0 table 1000 metric 4 proto 118
+			+ route -6 2001:db8:12::/48 via 2001:db8:7::9 table 1000 metric 1024 proto 118
 			+ route -6 local 2001:db8:1::5 dev lo table 1000 metric 1024 proto 118
 			EINVAL + route -6 2001:db8:10::/48 via 2001:db8:1::5 table 1000 metric 1024 proto 118
 			EINVAL + route -6 2001:db8:10::/48 via 2001:db8:1::9 dev lo onlink table 1000 metric 1024 proto 118`,
@@ -249,22 +255,28 @@ var routeScripts = []script{
 			route local 10.1.0.6 dev lo table 1000 proto 118 scope host
 			route 10.1.0.7 tos 0x10 dev v0 table 1000 proto 118 scope link
 			route unreachable 10.1.0.8/31 table 1000 proto 118
+			route 10.7.0.0/16 dev v0 table 1000 metric 4 proto 118 scope link
+			route 10.7.0.0/16 dev v1 table 1000 metric 5 proto 118 scope link
 			route 10.8.0.0/16 via 10.1.0.9 dev v1 table 1000 proto 118
 			route 10.8.0.0/17 via 10.1.0.9 dev v0 table 1000 proto 118
 			route 10.9.0.0/16 via 10.1.0.9 dev v1 table 1000 proto 118
 			route 10.10.0.0/16 via 10.1.0.6 dev lo table 1000 proto 118
 			route 10.11.0.0/16 via 10.1.0.7 dev v1 table 1000 proto 118
+			route 10.12.0.0/16 via 10.7.0.9 dev v0 table 1000 proto 118
 			route 10.8.0.0/16 via 10.1.0.9 dev v0 table 1001 proto 118
 			route -6 2001:db8:1::/48 dev v1 table 1000 metric 1024 proto 118
 			route -6 local 2001:db8:1::5 dev lo table 1000 metric 1024 proto 118
 			route -6 2001:db8:1::6 via fe80::9 dev v1 table 1000 metric 1024 proto 118
 			route -6 local 2001:db8:1::7 from 2001:db8:8::/48 dev lo table 1000 metric 1024 proto 118
 			route -6 unreachable 2001:db8:1::8/126 table 1000 metric 1024 proto 118
+			route -6 2001:db8:7::/48 dev v0 table 1000 metric 4 proto 118
+			route -6 2001:db8:7::/48 dev v1 table 1000 metric 5 proto 118
 			route -6 2001:db8:8::/48 via 2001:db8:1::9 dev v1 table 1000 metric 1024 proto 118
 			route -6 2001:db8:8::/49 via 2001:db8:1::9 dev v0 table 1000 metric 1024 proto 118
 			route -6 2001:db8:9::/48 via 2001:db8:1::9 dev v0 table 1000 metric 1024 proto 118
 			route -6 2001:db8:9::/49 via 2001:db8:1::6 dev v0 table 1000 metric 1024 proto 118
 			route -6 2001:db8:9::/50 via 2001:db8:1::7 dev v1 table 1000 metric 1024 proto 118
+			route -6 2001:db8:12::/48 via 2001:db8:7::9 dev v0 table 1000 metric 1024 proto 118
 			route -6 2001:db8:8::/48 via 2001:db8:1::9 dev v0 table 1001 metric 1024 proto 118`,
 	},
 	{
